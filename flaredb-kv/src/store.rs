@@ -1,0 +1,47 @@
+//! The ordered store under the state machine: bytes to bytes, sorted. Memory and RocksDB implement it; one conformance suite
+//! runs on both.
+
+use bytes::Bytes;
+
+/// The store failed. Final: the process stops, nothing is retried.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct StoreError(pub String);
+
+/// A set of changes that becomes visible, and durable, as one.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Change {
+    Put(Bytes, Bytes),
+    Delete(Bytes),
+}
+
+/// The writer's side. One owner; readers are cheap clones that may live on other threads.
+pub trait OrderedStore: Send + 'static {
+    type Reader: StoreReader;
+    fn reader(&self) -> Self::Reader;
+    /// Applies the batch atomically. Not synced: the Raft log is what makes it durable (blueprint §4).
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreError>;
+}
+
+pub trait StoreReader: Clone + Send + Sync + 'static {
+    type Cursor<'a>: Cursor
+    where
+        Self: 'a;
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// A cursor over keys in `[start, end)`, on one consistent view, positioned nowhere: call `seek` first.
+    /// An empty `end` means no upper bound.
+    fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Self::Cursor<'_>, StoreError>;
+}
+
+pub trait Cursor {
+    /// Moves to the first key at or after `key` (within the cursor's bounds).
+    fn seek(&mut self, key: &[u8]) -> Result<(), StoreError>;
+    fn next(&mut self) -> Result<(), StoreError>;
+    /// The entry here, or None past the end.
+    fn entry(&self) -> Option<(&[u8], &[u8])>;
+}

@@ -1,0 +1,45 @@
+//! A peer's settings. All times are ticks; all sizes are bytes.
+
+/// Settings of one peer. `Config::new` gives the defaults of a server with a 100 ms tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub id: u64,
+    pub region_id: u64,
+    /// A follower that hears nothing campaigns after this many ticks, plus a random 0..same number.
+    pub election_timeout_ticks: u32,
+    pub heartbeat_interval_ticks: u32,
+    /// Upper bound of entry bytes in one AppendEntries; at least one entry is always sent.
+    pub append_bytes_max: u64,
+    /// Unacknowledged AppendEntries per follower, by count and by bytes.
+    pub inflight_max: usize,
+    pub inflight_bytes_max: u64,
+    /// Leader refuses proposals beyond this many bytes of uncommitted entries.
+    pub uncommitted_bytes_max: u64,
+    /// Committed entries handed out per Effects.
+    pub apply_bytes_max: u64,
+    /// Recent entries kept in memory, so that replication and apply do not read the disk.
+    pub cache_bytes_max: u64,
+    /// Seed of the randomized election timeout.
+    pub seed: u64,
+    /// Differs at every start of this peer; makes read ids unique over restarts.
+    pub incarnation: u64,
+}
+
+impl Config {
+    pub fn new(id: u64, region_id: u64) -> Self {
+        Self {
+            id,
+            region_id,
+            election_timeout_ticks: 10,
+            heartbeat_interval_ticks: 1,
+            append_bytes_max: 1 << 20,
+            inflight_max: 64,
+            inflight_bytes_max: 8 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            apply_bytes_max: 4 << 20,
+            cache_bytes_max: 32 << 20,
+            seed: id,
+            incarnation: 0,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a peer asks its host to do. The host destructures this without `..`, so that a new effect does not compile until it
+//! is handled.
+//!
+//! The host's duties, in order:
+//! 1. hand `write` to the log (one atomic batch, one sync); at most one is out at a time, the peer sees to that;
+//! 2. send `send_now` at once, beside the write;
+//! 3. send `send_after_write` only when `write` of the *same* Effects is durable (if `write` is None this is empty);
+//! 4. apply `apply` in order, answer `reads_ready` once applied reaches the index;
+//! 5. report `WriteDone`, `Applied` and so on as events.
+
+use crate::{HardState, Message, RaftLogEntry, SnapshotMeta};
+use alloc::vec::Vec;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    pub write: Option<Write>,
+    pub send_now: Vec<Message>,
+    pub send_after_write: Vec<Message>,
+    /// Newly committed entries in order, without holes; the no-op of a new term is among them (empty command).
+    pub apply: Vec<RaftLogEntry>,
+    pub reads_ready: Vec<ReadReady>,
+    /// Reads that cannot be answered now (no leader, leadership lost). Safe to ask again with a new id.
+    pub reads_failed: Vec<u64>,
+    pub refused: Vec<Refused>,
+    /// Replace the whole state (data, log, hard state, conf state) by the staged snapshot, atomically, then report
+    /// `SnapshotInstalled`. No write is out and none is asked for until then.
+    pub install: Option<SnapshotMeta>,
+    pub send_snapshot: Vec<SendSnapshot>,
+    pub leadership: Option<LeadershipChange>,
+}
+
+/// One atomic, durable batch: the hard state and the entries (replacing everything from the first entry's index on).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Rises by one with every write; comes back in `Event::WriteDone`.
+    pub id: u64,
+    pub hard_state: HardState,
+    pub entries: Vec<RaftLogEntry>,
+    /// False only if nothing but commit_index moved: then the batch need not be synced (R3).
+    pub sync: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadReady {
+    pub id: u64,
+    /// The read may be served from any state that has applied at least this index.
+    pub index: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub ticket: u64,
+    pub reason: RefuseReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefuseReason {
+    /// No leader is known.
+    NoLeader,
+    /// The bytes of uncommitted entries have reached their limit.
+    TooManyUncommitted,
+    /// Leadership is being handed over.
+    Transferring,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendSnapshot {
+    pub to: u64,
+    /// The term in which the sender leads.
+    pub term: u64,
+}
+
+/// The leader this peer follows (or that it is itself) changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeadershipChange {
+    pub leader: Option<u64>,
+    pub term: u64,
+    /// True if this peer led until now: what its clients wait for has an unknown outcome.
+    pub lost_leadership: bool,
+    /// One line for the log: why.
+    pub reason: &'static str,
+}

@@ -1,0 +1,12 @@
+//! FlareDB's server as a library: a node is a driver (one thread), a log thread, a peer transport and the etcd v3 API.
+//!
+//! What it is not: consensus (flaredb-raft), semantics of keys (flaredb-kv), bytes on disk (flaredb-storage).
+
+pub mod api;
+pub mod config;
+pub mod dev;
+pub mod driver;
+pub mod identity;
+pub mod logging;
+pub mod node;
+pub mod transport;
