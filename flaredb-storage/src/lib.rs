@@ -1,1 +1,36 @@
+//! FlareDB's disk: the data folder, the Raft log and the state machine's rows.
+//!
+//! Three things live here and nothing else does:
+//! - [`DataDir`]: `<path>/member/`, who it belongs to, and the lock that keeps a second process out;
+//! - [`RaftLog`]: one RocksDB with the column families `raft_log` and `raft_state`, opened into a [`LogReader`] (the core's
+//!   [`flaredb_raft::RaftStorage`]) and a [`LogWriter`] (owned by the log thread: one batch, one sync);
+//! - [`DataStore`]: a second RocksDB without a WAL, the [`flaredb_kv::OrderedStore`] under the state machine.
+//!
+//! They are two databases because RocksDB refuses writes without WAL in a database that recycles its WAL files, and each
+//! half needs one of the two (docs/storage.md). `layout.rs` is the table of every key and byte.
+//!
+//! What is *not* here: consensus, the meaning of the rows, and any decision about repair. A folder that is not right is
+//! refused with an [`OpenError`] that names the keys.
 
+mod data_dir;
+mod data_store;
+mod error;
+mod layout;
+mod log;
+mod log_reader;
+mod log_writer;
+mod options;
+mod record;
+mod recovery;
+mod state_rows;
+mod wal_prefill;
+
+pub use data_dir::{DataDir, Identity};
+pub use data_store::{DataCursor, DataReader, DataStore, Flusher, Sizes};
+pub use error::{LogError, OpenError};
+pub use layout::{DATA_CF, FORMAT, RAFT_LOG_CF, RAFT_STATE_CF};
+pub use log::RaftLog;
+pub use log_reader::LogReader;
+pub use log_writer::LogWriter;
+pub use options::{DataOptions, LogOptions};
+pub use recovery::check_recovery;

@@ -1,0 +1,249 @@
+//! The data folder: who it belongs to, its format, and the lock that keeps a second process out.
+//!
+//! A folder is made in an order in which a crash leaves either nothing that counts or the whole: LOCK, identity, then FORMAT,
+//! each file written beside its place, synced, renamed, and the folder synced. Only a folder with FORMAT is a data folder.
+
+use crate::OpenError;
+use crate::layout::{DATA_DIR, ETCD_DIRS, FORMAT, FORMAT_FILE, IDENTITY_FILE, LOCK_FILE, MEMBER_DIR, RAFT_DIR};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Whose data a folder holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Shared by all members of the cluster.
+    pub cluster_id: u64,
+    /// This member; also its Raft peer id.
+    pub member_id: u64,
+    /// The region whose replica this is.
+    pub region_id: u64,
+    /// For the reader of the identity file; not compared.
+    pub name: String,
+    /// The members that vote. Compared with the configuration in the log's database when that is opened.
+    pub voters: Vec<u64>,
+}
+
+/// An open data folder. The lock is held until this and everything opened from it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    member: PathBuf,
+    identity: Identity,
+    lock: Arc<DirLock>,
+}
+
+/// Keeps the folder locked while it lives. The databases hold one each, so that the lock outlives their last write.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: File,
+}
+
+impl DataDir {
+    /// Opens `<path>/member/`, making it if there is nothing, and locks it.
+    ///
+    /// # Errors
+    /// Every [`OpenError`] except `Inconsistent` about the log itself; nothing is changed in a folder that is refused.
+    pub fn open(path: &Path, identity: &Identity) -> Result<Self, OpenError> {
+        refuse_etcd(path)?;
+        let member = path.join(MEMBER_DIR);
+        make_dir(path)?;
+        make_dir(&member)?;
+        let lock = Arc::new(lock(&member.join(LOCK_FILE))?);
+        match read_optional(&member.join(FORMAT_FILE))? {
+            Some(found) if found == FORMAT => check_identity(&member.join(IDENTITY_FILE), identity)?,
+            Some(found) => return Err(format_error(&member, &found)),
+            None => {
+                // A folder that holds a database but no FORMAT was not made by this code: never adopt it.
+                if member.join(RAFT_DIR).exists() || member.join(DATA_DIR).exists() {
+                    return Err(format_error(&member, ""));
+                }
+                write_file(&member, IDENTITY_FILE, &identity_text(identity, false))?;
+                write_file(&member, FORMAT_FILE, FORMAT)?;
+                sync_dir(path)?;
+                // The entry of `path` itself in its parent; a parent that may not be opened is not ours to sync.
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| {
+                    sync_dir(parent).or_else(|error| match error {
+                        OpenError::Permission { .. } => Ok(()),
+                        other => Err(other),
+                    })
+                })?;
+            }
+        }
+        make_private(&member)?;
+        for name in [RAFT_DIR, DATA_DIR] {
+            make_dir(&member.join(name))?;
+        }
+        sync_dir(&member)?;
+        Ok(Self { member, identity: identity.clone(), lock })
+    }
+
+    /// The identity this folder was opened with.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// `<path>/member`.
+    pub fn member_path(&self) -> &Path {
+        &self.member
+    }
+
+    /// RocksDB's folder of the log.
+    pub(crate) fn raft_path(&self) -> PathBuf {
+        self.member.join(RAFT_DIR)
+    }
+
+    /// RocksDB's folder of the state machine.
+    pub(crate) fn data_path(&self) -> PathBuf {
+        self.member.join(DATA_DIR)
+    }
+
+    pub(crate) fn lock(&self) -> Arc<DirLock> {
+        Arc::clone(&self.lock)
+    }
+
+    /// Whether the log of this member was ever made. If it was, an empty one means that votes and entries are gone.
+    pub(crate) fn log_was_made(&self) -> Result<bool, OpenError> {
+        let path = self.member.join(IDENTITY_FILE);
+        let text = read_optional(&path)?.ok_or_else(|| missing(&path))?;
+        Ok(parse_identity(&path, &text)?.log_made)
+    }
+
+    /// To be called when the log's first batch is durable.
+    pub(crate) fn set_log_made(&self) -> Result<(), OpenError> {
+        write_file(&self.member, IDENTITY_FILE, &identity_text(&self.identity, true))
+    }
+}
+
+fn refuse_etcd(path: &Path) -> Result<(), OpenError> {
+    let found = ETCD_DIRS.iter().map(|name| path.join(MEMBER_DIR).join(name)).find(|dir| dir.exists());
+    found.map_or(Ok(()), |path| Err(OpenError::EtcdFolder { path }))
+}
+
+fn make_dir(path: &Path) -> Result<(), OpenError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(OpenError::NotADirectory { path: path.to_path_buf() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| OpenError::io(path, &error))
+        }
+        Err(error) => Err(OpenError::io(path, &error)),
+    }
+}
+
+/// Takes group's and others' rights away from a folder that someone opened up.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    let mode = fs::metadata(path).map_err(|error| OpenError::io(path, &error))?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), mode = format_args!("{mode:o}"), "the data folder was open to others, set to 700");
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|error| OpenError::io(path, &error))?;
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<DirLock, OpenError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| OpenError::io(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => Err(OpenError::io(path, &error)),
+    }
+}
+
+fn format_error(member: &Path, found: &str) -> OpenError {
+    let found = found.trim_end().chars().take(80).collect();
+    OpenError::Format { path: member.join(FORMAT_FILE), found, expected: FORMAT.trim_end().to_owned() }
+}
+
+fn identity_text(identity: &Identity, log_made: bool) -> String {
+    let body = format!(
+        "name: {}\ncluster: {:016x}\nmember: {:016x}\nregion: {:016x}\nlog-made: {}\n",
+        identity.name.escape_debug(),
+        identity.cluster_id,
+        identity.member_id,
+        identity.region_id,
+        if log_made { "yes" } else { "no" },
+    );
+    let crc = crc32fast::hash(body.as_bytes());
+    format!("{body}crc32: {crc:08x}\n")
+}
+
+struct StoredIdentity {
+    cluster_id: u64,
+    member_id: u64,
+    region_id: u64,
+    log_made: bool,
+}
+
+fn parse_identity(path: &Path, text: &str) -> Result<StoredIdentity, OpenError> {
+    let wrong =
+        |what: &str| OpenError::Inconsistent { path: path.to_path_buf(), what: format!("the identity file {what}") };
+    let (body, crc) = text.rsplit_once("crc32: ").ok_or_else(|| wrong("has no checksum"))?;
+    if u32::from_str_radix(crc.trim_end(), 16) != Ok(crc32fast::hash(body.as_bytes())) {
+        return Err(wrong("does not match its checksum"));
+    }
+    let field = |name: &str| {
+        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.ok_or_else(|| wrong(&format!("has no {name}")))
+    };
+    let id =
+        |name: &str| u64::from_str_radix(field(name)?, 16).map_err(|_| wrong(&format!("has a {name} that is no id")));
+    Ok(StoredIdentity {
+        cluster_id: id("cluster")?,
+        member_id: id("member")?,
+        region_id: id("region")?,
+        log_made: field("log-made")? == "yes",
+    })
+}
+
+fn check_identity(path: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let text = read_optional(path)?.ok_or_else(|| missing(path))?;
+    let stored = parse_identity(path, &text)?;
+    for (what, found, expected) in [
+        ("cluster", stored.cluster_id, identity.cluster_id),
+        ("member", stored.member_id, identity.member_id),
+        ("region", stored.region_id, identity.region_id),
+    ] {
+        if found != expected {
+            return Err(OpenError::Identity { path: path.to_path_buf(), what, found, expected });
+        }
+    }
+    Ok(())
+}
+
+fn missing(path: &Path) -> OpenError {
+    OpenError::Inconsistent { path: path.to_path_buf(), what: "the identity file is missing".to_owned() }
+}
+
+fn read_optional(path: &Path) -> Result<Option<String>, OpenError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::io(path, &error)),
+    }
+}
+
+/// The whole new content or the whole old one, whatever happens.
+fn write_file(dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
+    let (path, beside) = (dir.join(name), dir.join(format!("{name}.new")));
+    let written = (|| {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)
+    })();
+    written.map_err(|error| OpenError::io(&path, &error))?;
+    sync_dir(dir)
+}
+
+/// A name in a folder is durable only when the folder is.
+fn sync_dir(path: &Path) -> Result<(), OpenError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| OpenError::io(path, &error))
+}

@@ -1,0 +1,211 @@
+//! The state machine's rows on RocksDB: no WAL, no sync. The Raft log makes them durable.
+//!
+//! A batch is visible when `write` returns and durable after the next flush (RocksDB's own, or [`Flusher::flush`]). One
+//! column family is flushed as one, so what a crash leaves is the state after some batch, rows and applied index together,
+//! and the log is applied again from there. Dropping the store without a flush *is* the crash: nothing is written on close.
+
+use crate::data_dir::DirLock;
+use crate::layout::DATA_CF;
+use crate::options::{data_cf_descriptor, data_db_options};
+use crate::{DataDir, DataOptions, OpenError};
+use bytes::Bytes;
+use flaredb_kv::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
+use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, LIVE_SST_FILES_SIZE, PropName};
+use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
+use std::fmt;
+use std::sync::Arc;
+
+/// The store; its one writer.
+pub struct DataStore {
+    inner: Arc<Inner>,
+    unlogged: WriteOptions,
+}
+
+/// A reader of the store, on its latest state. Cheap to clone; may be used on any thread.
+#[derive(Clone)]
+pub struct DataReader {
+    inner: Arc<Inner>,
+}
+
+/// Makes the store durable, on any thread.
+#[derive(Clone)]
+pub struct Flusher {
+    inner: Arc<Inner>,
+}
+
+/// Bytes of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Live files and rows in memory.
+    pub total: u64,
+    /// RocksDB's estimate of `total` without overwritten and deleted rows.
+    pub in_use: u64,
+}
+
+struct Inner {
+    // Before the lock: fields are dropped in this order.
+    db: DB,
+    _lock: Arc<DirLock>,
+}
+
+impl Inner {
+    #[expect(clippy::expect_used, reason = "the database was opened with this column family")]
+    fn cf(&self) -> &ColumnFamily {
+        self.db.cf_handle(DATA_CF).expect("the data database has data")
+    }
+}
+
+impl DataStore {
+    /// Opens the store of `dir`'s member, empty if it was never there.
+    ///
+    /// # Errors
+    /// [`OpenError`] from RocksDB. Whether the rows fit the log is for [`crate::check_recovery`].
+    pub fn open(dir: &DataDir, options: &DataOptions) -> Result<Self, OpenError> {
+        let path = dir.data_path();
+        let broken = |error: rocksdb::Error| OpenError::rocksdb(&path, &error);
+        // Made when missing, even late: an empty state machine beside a truncated log is refused by check_recovery.
+        let db_options = data_db_options(options, true).map_err(broken)?;
+        let db = DB::open_cf_descriptors(&db_options, &path, [data_cf_descriptor(options)]).map_err(broken)?;
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        Ok(Self { inner: Arc::new(Inner { db, _lock: dir.lock() }), unlogged })
+    }
+
+    /// A handle that flushes, for another thread.
+    pub fn flusher(&self) -> Flusher {
+        Flusher { inner: Arc::clone(&self.inner) }
+    }
+
+    /// How large the store is. Two property reads, no scan.
+    ///
+    /// # Errors
+    /// [`StoreError`] if RocksDB does not know its own sizes.
+    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.inner.sizes()
+    }
+}
+
+impl Inner {
+    fn sizes(&self) -> Result<Sizes, StoreError> {
+        let property = |name: &PropName| {
+            let value = self.db.property_int_value_cf(self.cf(), name).map_err(broken)?;
+            value.ok_or_else(|| StoreError(format!("the data store has no property {name}")))
+        };
+        let memory = property(CUR_SIZE_ALL_MEM_TABLES)?;
+        let total = property(LIVE_SST_FILES_SIZE)?.saturating_add(memory);
+        let in_use = property(ESTIMATE_LIVE_DATA_SIZE)?.saturating_add(memory).min(total);
+        Ok(Sizes { total, in_use })
+    }
+}
+
+impl Flusher {
+    /// Returns when everything written before is durable. Blocks for as long as the disk takes; call it off the hot path.
+    ///
+    /// # Errors
+    /// [`StoreError`] is final.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.inner.db.flush_cf(self.inner.cf()).map_err(broken)
+    }
+}
+
+impl OrderedStore for DataStore {
+    type Reader = DataReader;
+
+    fn reader(&self) -> DataReader {
+        DataReader { inner: Arc::clone(&self.inner) }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let cf = self.inner.cf();
+        let mut changes = WriteBatch::default();
+        for change in &batch.changes {
+            match change {
+                Change::Put(key, value) => changes.put_cf(cf, key, value),
+                Change::Delete(key) => changes.delete_cf(cf, key),
+            }
+        }
+        self.inner.db.write_opt(changes, &self.unlogged).map_err(broken)
+    }
+}
+
+impl DataReader {
+    /// As [`DataStore::sizes`].
+    ///
+    /// # Errors
+    /// As [`DataStore::sizes`].
+    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.inner.sizes()
+    }
+}
+
+impl StoreReader for DataReader {
+    type Cursor<'a> = DataCursor<'a>;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.inner.db.get_pinned_cf(self.inner.cf(), key).map_err(broken)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn cursor(&self, start: &[u8], end: &[u8]) -> Result<DataCursor<'_>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(start);
+        if !end.is_empty() {
+            options.set_iterate_upper_bound(end);
+        }
+        let rows = self.inner.db.raw_iterator_cf_opt(self.inner.cf(), options);
+        Ok(DataCursor { rows, start: start.to_vec() })
+    }
+}
+
+/// A cursor on the state as it was when the cursor was made.
+pub struct DataCursor<'a> {
+    rows: DBRawIterator<'a>,
+    start: Vec<u8>,
+}
+
+impl Cursor for DataCursor<'_> {
+    fn seek(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        // RocksDB wants a seek within the bounds.
+        self.rows.seek(key.max(self.start.as_slice()));
+        self.rows.status().map_err(broken)
+    }
+
+    fn next(&mut self) -> Result<(), StoreError> {
+        if self.rows.valid() {
+            self.rows.next();
+        }
+        self.rows.status().map_err(broken)
+    }
+
+    fn entry(&self) -> Option<(&[u8], &[u8])> {
+        self.rows.item()
+    }
+}
+
+impl fmt::Debug for DataStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataStore")
+    }
+}
+
+impl fmt::Debug for DataReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataReader")
+    }
+}
+
+impl fmt::Debug for Flusher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Flusher")
+    }
+}
+
+impl fmt::Debug for DataCursor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataCursor")
+    }
+}
+
+fn broken(error: rocksdb::Error) -> StoreError {
+    StoreError(format!("the data store failed: {error}"))
+}

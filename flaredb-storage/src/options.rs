@@ -1,0 +1,154 @@
+//! What the two databases are opened with, and why. The measurements behind the figures are in docs/storage.md.
+
+use crate::layout::{DATA_CF, RAFT_LOG_CF, RAFT_STATE_CF};
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Sizes of the log's database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Bytes after which the next WAL file is taken and the memtables are flushed. Memory for the log's memtables is about
+    /// 1.5 times this, twice that while a flush runs.
+    pub wal_bytes: usize,
+    /// Write two WAL files full of throw-away bytes at open, so that every later write overwrites blocks that exist and the
+    /// sync leaves the file system's journal alone. Costs twice `wal_bytes` of writing at each start.
+    pub prefill: bool,
+    /// Blocks of the log kept in memory. Small: the core keeps recent entries itself, this is for lagging followers.
+    pub block_cache_bytes: usize,
+    /// A write that takes longer gets a line in the process's log.
+    pub slow_write: Duration,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { wal_bytes: 32 * MIB, prefill: true, block_cache_bytes: 8 * MIB, slow_write: Duration::from_millis(500) }
+    }
+}
+
+impl LogOptions {
+    /// For several nodes in one process on a developer's machine: the same behaviour, little memory.
+    pub fn small() -> Self {
+        Self { wal_bytes: 4 * MIB, block_cache_bytes: MIB, ..Self::default() }
+    }
+}
+
+/// Sizes of the state machine's database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataOptions {
+    /// Bytes of rows in memory before they are flushed. After a crash up to this much (and what a running flush holds) is
+    /// applied again from the log, so it also bounds the restart time.
+    pub memtable_bytes: usize,
+    /// Uncompressed blocks, index and filter blocks kept in memory.
+    pub block_cache_bytes: usize,
+    /// Open SST files kept; -1 for all of them.
+    pub open_files_max: i32,
+}
+
+impl Default for DataOptions {
+    fn default() -> Self {
+        Self { memtable_bytes: 32 * MIB, block_cache_bytes: 128 * MIB, open_files_max: 1024 }
+    }
+}
+
+impl DataOptions {
+    /// For several nodes in one process on a developer's machine.
+    pub fn small() -> Self {
+        Self { memtable_bytes: 4 * MIB, block_cache_bytes: 4 * MIB, open_files_max: 64 }
+    }
+}
+
+/// Options of the log's database. `create`: only true for a member whose log was never made.
+pub(crate) fn log_db_options(options: &LogOptions, create: bool) -> Result<Options, rocksdb::Error> {
+    // A WAL is enough to close quickly; and an error stays an error: no resumption behind our back.
+    let mut db = common_db_options(create)?;
+    // PointInTime is the only mode that both allows recycling and stops at the first bad record.
+    db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    db.set_recycle_log_file_num(4);
+    // The one trigger that ends a WAL file: at equal sizes, so that a recycled file fits the next use.
+    db.set_max_total_wal_size(u64::try_from(options.wal_bytes).unwrap_or(u64::MAX));
+    // Names closed WAL files and their sizes in the MANIFEST: a lost or shortened one is an error, not a shorter log.
+    db.set_track_and_verify_wals_in_manifest(true);
+    db.set_manual_wal_flush(false);
+    db.set_wal_bytes_per_sync(0);
+    db.set_max_open_files(64);
+    Ok(db)
+}
+
+/// Column families of the log's database.
+pub(crate) fn log_cf_descriptors(options: &LogOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    // Large enough never to fill before the WAL does: the memtable needs at most 1.4 times a record's WAL bytes.
+    let mut log = cf_options(&cache, options.wal_bytes.saturating_mul(2), 16 * KIB);
+    log.set_compression_type(DBCompressionType::None);
+    // The log is never held up by its own compaction. What compaction does here is drop truncated entries.
+    log.set_level_zero_file_num_compaction_trigger(4);
+    log.set_level_zero_slowdown_writes_trigger(100_000);
+    log.set_level_zero_stop_writes_trigger(100_000);
+    log.set_soft_pending_compaction_bytes_limit(0);
+    log.set_hard_pending_compaction_bytes_limit(0);
+    log.set_max_write_buffer_number(4);
+    let mut state = cf_options(&cache, options.wal_bytes.saturating_mul(2), 4 * KIB);
+    state.set_compression_type(DBCompressionType::None);
+    state.set_level_zero_slowdown_writes_trigger(100_000);
+    state.set_level_zero_stop_writes_trigger(100_000);
+    state.set_max_write_buffer_number(4);
+    vec![ColumnFamilyDescriptor::new(RAFT_LOG_CF, log), ColumnFamilyDescriptor::new(RAFT_STATE_CF, state)]
+}
+
+/// Options of the state machine's database.
+pub(crate) fn data_db_options(options: &DataOptions, create: bool) -> Result<Options, rocksdb::Error> {
+    let mut db = common_db_options(create)?;
+    db.set_max_open_files(options.open_files_max);
+    db.set_bytes_per_sync(1024 * 1024);
+    Ok(db)
+}
+
+/// The state machine's column family. One only: its flush is then atomic, rows and applied index together.
+///
+/// No bloom filter: a current value is found by seeking to `key | falling revision`, which a whole-key filter cannot answer,
+/// and a prefix filter would need an extractor that knows the state machine's key escaping.
+pub(crate) fn data_cf_descriptor(options: &DataOptions) -> ColumnFamilyDescriptor {
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    let mut data = cf_options(&cache, options.memtable_bytes, 8 * KIB);
+    data.set_compression_type(DBCompressionType::Lz4);
+    data.set_max_write_buffer_number(3);
+    ColumnFamilyDescriptor::new(DATA_CF, data)
+}
+
+fn common_db_options(create: bool) -> Result<Options, rocksdb::Error> {
+    // These have no setter of their own in the binding.
+    let mut db =
+        Options::default().get_options_from_string("avoid_flush_during_shutdown=true;max_bgerror_resume_count=0")?;
+    db.create_if_missing(create);
+    db.create_missing_column_families(create);
+    // One writer per database: the machinery for several only costs.
+    db.set_allow_concurrent_memtable_write(false);
+    db.set_enable_write_thread_adaptive_yield(false);
+    db.set_max_background_jobs(2);
+    db.set_max_manifest_file_size(4 * MIB);
+    db.set_manifest_preallocation_size(64 * KIB);
+    db.set_stats_dump_period_sec(0);
+    db.set_stats_persist_period_sec(0);
+    db.set_skip_stats_update_on_db_open(true);
+    db.set_log_level(LogLevel::Warn);
+    db.set_keep_log_file_num(2);
+    db.set_max_log_file_size(MIB);
+    Ok(db)
+}
+
+fn cf_options(cache: &Cache, memtable_bytes: usize, block_bytes: usize) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(block_bytes);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut cf = Options::default();
+    cf.set_block_based_table_factory(&table);
+    cf.set_write_buffer_size(memtable_bytes);
+    cf.set_arena_block_size((memtable_bytes / 16).clamp(64 * KIB, MIB));
+    cf
+}
