@@ -3,19 +3,23 @@
 /// Settings of one peer. `Config::new` gives the defaults of a server with a 100 ms tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// This peer. Never 0.
     pub id: u64,
+    /// The region it takes part in; messages of others are dropped.
     pub region_id: u64,
     /// A follower that hears nothing campaigns after this many ticks, plus a random 0..same number.
     pub election_timeout_ticks: u32,
+    /// A leader sends at least this often; must be less than the election timeout.
     pub heartbeat_interval_ticks: u32,
     /// Upper bound of entry bytes in one AppendEntries; at least one entry is always sent.
     pub append_bytes_max: u64,
     /// Unacknowledged AppendEntries per follower, by count and by bytes.
     pub inflight_max: usize,
+    /// See `inflight_max`; at least one append is always sent.
     pub inflight_bytes_max: u64,
-    /// Leader refuses proposals beyond this many bytes of uncommitted entries.
+    /// A leader refuses proposals beyond this many bytes of uncommitted entries.
     pub uncommitted_bytes_max: u64,
-    /// Committed entries handed out per Effects.
+    /// Bytes of committed entries handed out per Effects, at least one entry; four times that may wait to be reported applied.
     pub apply_bytes_max: u64,
     /// Recent entries kept in memory, so that replication and apply do not read the disk.
     pub cache_bytes_max: u64,
@@ -26,6 +30,7 @@ pub struct Config {
 }
 
 impl Config {
+    /// The defaults of a server with a 100 ms tick: elections after 1 to 2 s, a heartbeat every 100 ms.
     pub fn new(id: u64, region_id: u64) -> Self {
         Self {
             id,

@@ -11,21 +11,29 @@
 use crate::{HardState, Message, RaftLogEntry, SnapshotMeta};
 use alloc::vec::Vec;
 
+/// What the host has to do now; empty parts are nothing to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
+    /// Make this durable, then report `WriteDone`.
     pub write: Option<Write>,
+    /// Send at once.
     pub send_now: Vec<Message>,
+    /// Send when `write` is durable, not before.
     pub send_after_write: Vec<Message>,
     /// Newly committed entries in order, without holes; the no-op of a new term is among them (empty command).
     pub apply: Vec<RaftLogEntry>,
+    /// Reads that have their index.
     pub reads_ready: Vec<ReadReady>,
     /// Reads that cannot be answered now (no leader, leadership lost). Safe to ask again with a new id.
     pub reads_failed: Vec<u64>,
+    /// Proposals that never take effect.
     pub refused: Vec<Refused>,
     /// Replace the whole state (data, log, hard state, conf state) by the staged snapshot, atomically, then report
     /// `SnapshotInstalled`. No write is out and none is asked for until then.
     pub install: Option<SnapshotMeta>,
+    /// Make a snapshot of the applied state and transfer it, then report `SnapshotSent`.
     pub send_snapshot: Vec<SendSnapshot>,
+    /// Set if the leader changed since the last Effects.
     pub leadership: Option<LeadershipChange>,
 }
 
@@ -34,26 +42,34 @@ pub struct Effects {
 pub struct Write {
     /// Rises by one with every write; comes back in `Event::WriteDone`.
     pub id: u64,
+    /// Term, vote and commit index.
     pub hard_state: HardState,
+    /// May be empty.
     pub entries: Vec<RaftLogEntry>,
     /// False only if nothing but commit_index moved: then the batch need not be synced (R3).
     pub sync: bool,
 }
 
+/// The answer to a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadReady {
+    /// The id it was asked with.
     pub id: u64,
     /// The read may be served from any state that has applied at least this index.
     pub index: u64,
 }
 
+/// A proposal that was not appended anywhere and never will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
+    /// The ticket it was proposed with.
     pub ticket: u64,
+    /// Why.
     pub reason: RefuseReason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a proposal was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefuseReason {
     /// No leader is known.
     NoLeader,
@@ -63,8 +79,10 @@ pub enum RefuseReason {
     Transferring,
 }
 
+/// A follower needs entries that were compacted away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendSnapshot {
+    /// The follower.
     pub to: u64,
     /// The term in which the sender leads.
     pub term: u64,
@@ -73,7 +91,9 @@ pub struct SendSnapshot {
 /// The leader this peer follows (or that it is itself) changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeadershipChange {
+    /// None while there is none known.
     pub leader: Option<u64>,
+    /// This peer's term.
     pub term: u64,
     /// True if this peer led until now: what its clients wait for has an unknown outcome.
     pub lost_leadership: bool,

@@ -8,7 +8,9 @@ use core::fmt;
 /// Indices are strictly increasing by one. `command` is empty for the no-op that a leader appends at the start of its term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RaftLogEntry {
+    /// From 1 on, without holes.
     pub index: u64,
+    /// The term of the leader that appended it; never falls along the log.
     pub term: u64,
     /// What the state machine applies; exactly the bytes that were proposed.
     pub command: Bytes,
@@ -17,20 +19,23 @@ pub struct RaftLogEntry {
 }
 
 impl RaftLogEntry {
+    /// Where it stands.
     pub fn id(&self) -> EntryId {
         EntryId { index: self.index, term: self.term }
     }
 
     /// Bytes this entry is counted with in every byte limit: payload plus a fixed share for its header.
     pub fn size(&self) -> u64 {
-        (self.command.len() + self.context.as_ref().map_or(0, Bytes::len)) as u64 + 24
+        crate::num::to_u64(self.command.len() + self.context.as_ref().map_or(0, Bytes::len)) + 24
     }
 }
 
 /// A log position, printed `index@term`. Orders as Raft's "more up to date" does: by term, then by index (paper §5.4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EntryId {
+    /// 0 is the position before the first entry.
     pub index: u64,
+    /// 0 only at index 0.
     pub term: u64,
 }
 

@@ -3,6 +3,7 @@
 use crate::{EntryId, Message};
 use bytes::Bytes;
 
+/// An event of this node. Names of the form `…Done`, `…Sent` report what an earlier effect asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// One unit of time has passed.
@@ -11,21 +12,51 @@ pub enum Event {
     Receive(Message),
     /// A client's command. On the leader it is appended, on a follower forwarded; if neither is possible it comes back in
     /// `Effects::refused` with the same `ticket`, and is then certain never to take effect.
-    Propose { ticket: u64, command: Bytes, context: Option<Bytes> },
+    Propose {
+        /// The host's name for it, in case it is refused.
+        ticket: u64,
+        /// What the state machine applies; empty commands are the no-ops' alone.
+        command: Bytes,
+        /// Travels with the command, opaque.
+        context: Option<Bytes>,
+    },
     /// A linearizable read wants an index. Answered once in `Effects::reads_ready` or `Effects::reads_failed`.
-    ReadIndex { id: u64 },
+    ReadIndex {
+        /// The host's name for it.
+        id: u64,
+    },
     /// The write with this id is durable, all of it.
-    WriteDone { id: u64 },
+    WriteDone {
+        /// `Write::id`.
+        id: u64,
+    },
     /// The state machine has applied everything up to `index`.
-    Applied { index: u64 },
+    Applied {
+        /// At most what was handed out.
+        index: u64,
+    },
     /// The state of `Effects::install` is in place, durable, log and hard state included.
-    SnapshotInstalled { last: EntryId },
+    SnapshotInstalled {
+        /// The snapshot's position.
+        last: EntryId,
+    },
     /// The host has finished (or given up) sending the snapshot to this peer.
-    SnapshotSent { to: u64, delivered: bool },
+    SnapshotSent {
+        /// `SendSnapshot::to`.
+        to: u64,
+        /// False if it has to be tried again.
+        delivered: bool,
+    },
     /// The transport lost its connection to this peer; fall back to probing it.
-    Unreachable { peer: u64 },
+    Unreachable {
+        /// The other side.
+        peer: u64,
+    },
     /// Hand leadership to `to`. Ignored when not leader.
-    TransferLeadership { to: u64 },
+    TransferLeadership {
+        /// A voter.
+        to: u64,
+    },
     /// Campaign now (tests and operators).
     Campaign,
 }

@@ -20,18 +20,32 @@ pub trait RaftStorage {
     fn snapshot(&self) -> Result<SnapshotMeta, StorageError>;
 }
 
+/// What a peer loads before it takes part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InitialState {
+    /// Default in a fresh log.
     pub hard_state: HardState,
+    /// Written when the cluster was made.
     pub conf_state: ConfState,
 }
 
+/// Why the log could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageError {
     /// The index was compacted away; `first` is the first one left.
-    Compacted { index: u64, first: u64 },
+    Compacted {
+        /// What was asked for.
+        index: u64,
+        /// The first index in the log.
+        first: u64,
+    },
     /// The index is past the end of the log.
-    Unavailable { index: u64, last: EntryId },
+    Unavailable {
+        /// What was asked for.
+        index: u64,
+        /// The end of the log.
+        last: EntryId,
+    },
     /// The disk is broken or its content is wrong; final for the process. The text names the keys.
     Broken(String),
 }
@@ -39,7 +53,9 @@ pub enum StorageError {
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Compacted { index, first } => write!(f, "entry {index} was compacted away, the log starts at {first}"),
+            Self::Compacted { index, first } => {
+                write!(f, "entry {index} was compacted away, the log starts at {first}")
+            }
             Self::Unavailable { index, last } => write!(f, "entry {index} is past the end of the log at {last}"),
             Self::Broken(text) => f.write_str(text),
         }
