@@ -1,87 +1,396 @@
-//! The contract between a replica and its host (driver or simulator).
+//! The joining of a peer, its state machine and the clients that wait for it.
+//!
+//! `step` feeds the peer and the tables of waiting clients; `take_output` drains the peer, applies what is committed and
+//! answers. Every decision is a function of the inputs: no clock, no randomness, no hash order.
 
+use crate::context::{Context, Origin};
+use crate::proposals::{Leadership, Proposal, Proposals};
+use crate::reads::Reads;
+use crate::truncation::Truncation;
+use crate::{Answer, Counters, Input, Output, ReplicaConfig, ReplicaError};
 use bytes::Bytes;
-use flaredb_kv::{CommandKind, KvError, OrderedStore, Response};
-use flaredb_raft::{EntryId, LeadershipChange, Message, RaftStorage, SendSnapshot, SnapshotMeta, StorageError, Write};
-
-/// Settings of a replica: the peer's, plus what concerns clients and the log.
-#[derive(Clone, Debug)]
-pub struct ReplicaConfig {
-    pub raft: flaredb_raft::Config,
-    /// A proposal or read without an answer after this many ticks is answered `Unknown` / `Timeout`.
-    pub request_timeout_ticks: u32,
-    /// An unanswered read index is asked again, under a new id, after this many ticks.
-    pub read_retry_ticks: u32,
-    /// Entries applied since the last log truncation that make a new truncation worth asking for.
-    pub snapshot_count: u64,
-    /// Entries kept below the truncation point for slow followers.
-    pub catch_up_entries: u64,
-    /// Proposals are refused (`TooManyRequests`) when commit is ahead of applied by more than this.
-    pub apply_lag_max: u64,
-}
-
-/// What the host tells the replica.
-#[derive(Clone, Debug)]
-pub enum Input {
-    Tick,
-    Receive(Message),
-    /// A write, already checked against the limits. `command` is the client's request message, unchanged.
-    Propose { ticket: u64, kind: CommandKind, command: Bytes },
-    /// A linearizable read; answered `ReadReady` once the state machine has applied what the read must see.
-    Read { ticket: u64 },
-    /// The client has gone; forget the ticket.
-    Cancel { ticket: u64 },
-    WriteDone { id: u64 },
-    /// The data store has flushed everything up to this applied index to disk: the log may be truncated up to there (R14).
-    Flushed { applied_index: u64 },
-    SnapshotInstalled { last: EntryId },
-    SnapshotSent { to: u64, delivered: bool },
-    Unreachable { peer: u64 },
-    TransferLeadership { to: u64 },
-}
-
-/// What the host must do, in this order; destructured without `..`.
-#[derive(Debug, Default)]
-pub struct Output {
-    pub write: Option<Write>,
-    pub send_now: Vec<Message>,
-    pub send_after_write: Vec<Message>,
-    /// Answers to tickets, each ticket once.
-    pub answers: Vec<(u64, Answer)>,
-    /// Remove all log entries up to and including this one.
-    pub truncate_log: Option<EntryId>,
-    pub install: Option<SnapshotMeta>,
-    pub send_snapshot: Vec<SendSnapshot>,
-    pub leadership: Option<LeadershipChange>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Committed and applied; the state machine's answer, which may be a definite refusal.
-    Applied(Result<Response, KvError>),
-    /// The read may be served now from `Replica::kv().reader()`.
-    ReadReady,
-    /// Never proposed, never takes effect.
-    NoLeader,
-    TooManyRequests,
-    /// The outcome is unknown: leadership was lost while the request was under way.
-    LeaderLost,
-    /// The outcome is unknown (write) or there was no answer in time (read).
-    Timeout,
-}
-
-/// Final for the process: the host stops.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplicaError {
-    #[error("raft log: {0}")]
-    Log(#[from] StorageError),
-    #[error("state machine: {0}")]
-    Store(#[from] flaredb_kv::StoreError),
-    #[error("this node's data does not fit together: {0}")]
-    Inconsistent(String),
-}
+use flaredb_kv::{ApplyEntry, CommandKind, Kv, KvError, OrderedStore, Response};
+use flaredb_raft::{
+    Effects, EntryId, Event, Peer, PeerState, PeerStatus, RaftLogEntry, RaftStorage, ReadReady, RefuseReason, Refused,
+};
 
 /// A peer with its state machine and waiting clients.
 pub struct Replica<L: RaftStorage, S: OrderedStore> {
-    _todo: core::marker::PhantomData<(L, S)>,
+    config: ReplicaConfig,
+    peer: Peer<L>,
+    kv: Kv<S>,
+    /// Ticks since the start.
+    now: u64,
+    proposals: Proposals,
+    reads: Reads,
+    truncation: Truncation,
+    /// Who led when the peer was last looked at.
+    seen: PeerStatus,
+    /// What the next output will carry.
+    answers: Vec<(u64, Answer)>,
+    truncate_log: Option<EntryId>,
+    counters: Counters,
+}
+
+/// The ticket under which this replica proposes announcements; attempts begin at 1.
+const ANNOUNCEMENT: u64 = 0;
+
+impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
+    /// Joins a log and a state machine as they were found at start.
+    ///
+    /// # Errors
+    /// `Inconsistent` if they cannot belong together, `Log` if the log cannot be read, `Config` for an unusable setting.
+    pub fn new(config: ReplicaConfig, log: L, kv: Kv<S>) -> Result<Self, ReplicaError> {
+        assert!(config.request_timeout_ticks > 0, "a request must be given time");
+        assert!(config.read_retry_ticks > 0, "a read index must be given time");
+        let applied = kv.applied();
+        let peer = Peer::new(config.raft.clone(), log, applied.index)?;
+        if applied.index > 0 {
+            let term = peer.storage().term_of(applied.index)?;
+            if term != applied.term {
+                let (index, there) = (applied.index, applied.term);
+                let text = format!("entry {index} has term {term} in the log, but was applied with term {there}");
+                return Err(ReplicaError::Inconsistent(text));
+            }
+        }
+        Ok(Self {
+            seen: peer.status(),
+            truncation: Truncation::new(applied.index),
+            config,
+            peer,
+            kv,
+            now: 0,
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            answers: Vec::new(),
+            truncate_log: None,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Takes one input in. What follows from it is in the next output.
+    ///
+    /// # Errors
+    /// Any error is final: the host stops.
+    pub fn step(&mut self, input: Input) -> Result<(), ReplicaError> {
+        match input {
+            Input::Tick => self.on_tick(),
+            Input::Receive(message) => self.step_peer(Event::Receive(message)),
+            Input::Propose { ticket, kind, command } => self.on_propose(ticket, kind, command),
+            Input::Read { ticket } => {
+                self.on_read(ticket);
+                Ok(())
+            }
+            Input::Cancel { ticket } => {
+                self.proposals.cancel(ticket);
+                self.reads.cancel(ticket);
+                Ok(())
+            }
+            Input::WriteDone { id } => self.step_peer(Event::WriteDone { id }),
+            Input::Flushed { applied_index } => self.on_flushed(applied_index),
+            Input::SnapshotInstalled { last } => self.on_snapshot_installed(last),
+            Input::SnapshotSent { to, delivered } => self.step_peer(Event::SnapshotSent { to, delivered }),
+            Input::Unreachable { peer } => self.step_peer(Event::Unreachable { peer }),
+            Input::TransferLeadership { to } => self.step_peer(Event::TransferLeadership { to }),
+        }
+    }
+
+    /// Drains what there is to do, after applying what is committed (one batch a call; `has_output` tells if more waits).
+    ///
+    /// # Errors
+    /// Any error is final: the host stops.
+    pub fn take_output(&mut self) -> Result<Output, ReplicaError> {
+        if self.wants_read_index() {
+            let id = self.reads.ask(self.now);
+            self.counters.read_indexes_asked += 1;
+            self.step_peer(Event::ReadIndex { id })?;
+        }
+        let Effects {
+            write,
+            send_now,
+            send_after_write,
+            apply,
+            reads_ready,
+            reads_failed,
+            refused,
+            install,
+            send_snapshot,
+            leadership,
+        } = self.peer.take_effects();
+        for refusal in refused {
+            self.on_refused(refusal);
+        }
+        for ask in reads_failed {
+            self.reads.on_failed(ask);
+        }
+        for ReadReady { id, index } in reads_ready {
+            self.reads.on_index(id, index);
+        }
+        self.apply(apply)?;
+        self.counters.reads_ready += self.reads.on_applied(self.kv.applied().index, &mut self.answers);
+        Ok(Output {
+            write,
+            send_now,
+            send_after_write,
+            answers: std::mem::take(&mut self.answers),
+            truncate_log: self.truncate_log.take(),
+            install,
+            send_snapshot,
+            leadership,
+        })
+    }
+
+    /// True if `take_output` would give something, or apply something.
+    pub fn has_output(&self) -> bool {
+        self.peer.has_effects() || !self.answers.is_empty() || self.truncate_log.is_some() || self.wants_read_index()
+    }
+
+    /// The peer, as the specification names it.
+    pub fn status(&self) -> PeerStatus {
+        self.peer.status()
+    }
+
+    /// What has been counted since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The state machine, for readers.
+    pub fn kv(&self) -> &Kv<S> {
+        &self.kv
+    }
+
+    /// The state machine, for the host's own duties (physical compaction, an installed snapshot). Never to apply.
+    pub fn kv_mut(&mut self) -> &mut Kv<S> {
+        &mut self.kv
+    }
+
+    /// The peer, to be looked at.
+    pub fn peer(&self) -> &Peer<L> {
+        &self.peer
+    }
+
+    fn on_tick(&mut self) -> Result<(), ReplicaError> {
+        self.now += 1;
+        self.counters.requests_timed_out += self.proposals.on_tick(self.now, &mut self.answers);
+        self.counters.requests_timed_out +=
+            self.reads.on_tick(self.now, self.config.read_retry_ticks, &mut self.answers);
+        self.step_peer(Event::Tick)?;
+        self.hand_on_held()?;
+        self.announce_what_all_have()
+    }
+
+    /// Every event reaches the peer through here, so that no change of leader goes unnoticed however rarely the host drains.
+    fn step_peer(&mut self, event: Event) -> Result<(), ReplicaError> {
+        self.peer.step(event)?;
+        let before = self.seen;
+        self.seen = self.peer.status();
+        if (before.leader, before.term, before.state) == (self.seen.leader, self.seen.term, self.seen.state) {
+            return Ok(());
+        }
+        let lost_leadership = before.state == PeerState::Leader
+            && (self.seen.state != PeerState::Leader || self.seen.term != before.term);
+        let PeerStatus { term, leader, .. } = self.seen;
+        self.counters.proposals_lost +=
+            self.proposals.on_leader_changed(term, leader, lost_leadership, &mut self.answers);
+        self.reads.on_leader_changed();
+        self.truncation.on_announcement_lost();
+        self.hand_on_held()
+    }
+
+    fn on_propose(&mut self, ticket: u64, kind: CommandKind, command: Bytes) -> Result<(), ReplicaError> {
+        self.assert_unused(ticket);
+        let PeerStatus { commit_index, last_applied, leader, .. } = self.seen;
+        let bytes = u64::try_from(command.len()).unwrap_or(u64::MAX);
+        let full = self.proposals.len() >= self.config.proposals_max
+            || self.proposals.bytes().saturating_add(bytes) > self.config.proposal_bytes_max;
+        if full && leader.is_none() {
+            self.refuse(ticket, Answer::NoLeader);
+            return Ok(());
+        }
+        if full || commit_index.saturating_sub(last_applied) > self.config.apply_lag_max {
+            self.refuse(ticket, Answer::TooManyRequests);
+            return Ok(());
+        }
+        let proposal = Proposal { ticket, kind, command, deadline: self.deadline() };
+        match leader {
+            // What is held goes first: it is older.
+            Some(leader) if !self.proposals.any_held() => self.hand_on(proposal, leader),
+            _ => {
+                self.hold(proposal);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_read(&mut self, ticket: u64) {
+        self.assert_unused(ticket);
+        if self.reads.len() >= self.config.reads_max {
+            self.answers.push((ticket, Answer::TooManyRequests));
+        } else {
+            self.reads.add(ticket, self.deadline());
+        }
+    }
+
+    fn on_flushed(&mut self, applied_index: u64) -> Result<(), ReplicaError> {
+        assert!(applied_index <= self.kv.applied().index, "what was not applied cannot have been flushed");
+        self.truncation.on_flushed(applied_index);
+        self.maybe_truncate()
+    }
+
+    fn on_snapshot_installed(&mut self, last: EntryId) -> Result<(), ReplicaError> {
+        let applied = self.kv.applied();
+        if applied.index != last.index || applied.term != last.term {
+            let text =
+                format!("a snapshot at {last} was installed, but the data is at {}@{}", applied.index, applied.term);
+            return Err(ReplicaError::Inconsistent(text));
+        }
+        self.truncation.on_flushed(last.index);
+        self.step_peer(Event::SnapshotInstalled { last })
+    }
+
+    fn on_refused(&mut self, Refused { ticket: attempt, reason }: Refused) {
+        if attempt == ANNOUNCEMENT {
+            self.truncation.on_announcement_lost();
+            return;
+        }
+        let Some(proposal) = self.proposals.take(attempt) else { return };
+        match reason {
+            RefuseReason::TooManyUncommitted => self.refuse(proposal.ticket, Answer::TooManyRequests),
+            // Tried again at the next tick or change of leader, not at once: neither passes at once.
+            RefuseReason::NoLeader | RefuseReason::Transferring => self.hold(proposal),
+        }
+    }
+
+    fn refuse(&mut self, ticket: u64, answer: Answer) {
+        self.counters.proposals_refused += 1;
+        self.answers.push((ticket, answer));
+    }
+
+    fn hold(&mut self, proposal: Proposal) {
+        self.counters.proposals_held += 1;
+        self.proposals.hold(proposal);
+    }
+
+    fn hand_on_held(&mut self) -> Result<(), ReplicaError> {
+        let Some(leader) = self.seen.leader else { return Ok(()) };
+        for proposal in self.proposals.take_held() {
+            self.hand_on(proposal, leader)?;
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, proposal: Proposal, leader: u64) -> Result<(), ReplicaError> {
+        let (kind, command) = (proposal.kind, proposal.command.clone());
+        let attempt = self.proposals.hand_on(proposal, Leadership { leader, term: self.seen.term });
+        let origin = Origin { node: self.config.raft.id, incarnation: self.config.raft.incarnation, attempt };
+        let context = Some(Context::Request { kind, origin }.encode());
+        self.counters.proposals_handed_on += 1;
+        self.step_peer(Event::Propose { ticket: attempt, command, context })
+    }
+
+    /// Applies the entries and answers the clients whose own entries these are.
+    fn apply(&mut self, entries: Vec<RaftLogEntry>) -> Result<(), ReplicaError> {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let contexts: Vec<EntryMeaning> = entries.iter().map(EntryMeaning::of).collect();
+        let commands: Vec<ApplyEntry> = entries
+            .into_iter()
+            .zip(&contexts)
+            .map(|(RaftLogEntry { index, term, command, context: _ }, meaning)| ApplyEntry {
+                index,
+                term,
+                command: match meaning {
+                    EntryMeaning::Request(kind, _) => Some((*kind, command)),
+                    EntryMeaning::NoOp | EntryMeaning::AllHave(_) | EntryMeaning::Malformed => None,
+                },
+            })
+            .collect();
+        let mut outcomes = Vec::with_capacity(commands.len());
+        self.kv.apply(&commands, &mut outcomes)?;
+        assert_eq!(outcomes.len(), commands.len(), "every entry has an outcome");
+        self.counters.apply_batches += 1;
+        for (meaning, outcome) in contexts.into_iter().zip(outcomes) {
+            self.on_outcome(meaning, outcome);
+        }
+        self.step_peer(Event::Applied { index: last })?;
+        self.maybe_truncate()
+    }
+
+    fn on_outcome(&mut self, meaning: EntryMeaning, outcome: Result<Response, KvError>) {
+        self.counters.entries_applied += 1;
+        match meaning {
+            EntryMeaning::NoOp => {}
+            EntryMeaning::AllHave(index) => self.truncation.on_all_have(index),
+            EntryMeaning::Malformed => self.counters.entries_malformed += 1,
+            EntryMeaning::Request(_, Origin { node, incarnation, attempt }) => {
+                if (node, incarnation) != (self.config.raft.id, self.config.raft.incarnation) {
+                    return;
+                }
+                match self.proposals.take(attempt) {
+                    Some(proposal) => self.answers.push((proposal.ticket, Answer::Applied(outcome))),
+                    None => self.counters.outcomes_unclaimed += 1,
+                }
+            }
+        }
+    }
+
+    fn wants_read_index(&self) -> bool {
+        self.seen.leader.is_some() && self.reads.want_index()
+    }
+
+    fn announce_what_all_have(&mut self) -> Result<(), ReplicaError> {
+        if self.seen.state != PeerState::Leader {
+            return Ok(());
+        }
+        let held_by_me = self.seen.persisted_index.min(self.seen.commit_index);
+        let all_have = self.peer.progress().map(|(_, voter)| voter.match_index).fold(held_by_me, u64::min);
+        let Some(index) = self.truncation.announce(&self.config, all_have) else { return Ok(()) };
+        let (node, incarnation) = (self.config.raft.id, self.config.raft.incarnation);
+        let context = Some(Context::AllHave { node, incarnation, index }.encode());
+        self.step_peer(Event::Propose { ticket: ANNOUNCEMENT, command: Bytes::new(), context })
+    }
+
+    fn maybe_truncate(&mut self) -> Result<(), ReplicaError> {
+        let log = self.peer.storage();
+        let Some(index) = self.truncation.truncate(&self.config, log.first_index()?, self.seen.persisted_index) else {
+            return Ok(());
+        };
+        self.truncate_log = Some(EntryId { index, term: log.term_of(index)? });
+        self.counters.log_truncations += 1;
+        Ok(())
+    }
+
+    fn deadline(&self) -> u64 {
+        self.now + u64::from(self.config.request_timeout_ticks)
+    }
+
+    fn assert_unused(&self, ticket: u64) {
+        let used = self.proposals.contains(ticket) || self.reads.contains(ticket);
+        assert!(!used, "ticket {ticket} is waiting already; a ticket has one answer");
+    }
+}
+
+/// What an entry asks of this replica; the same on every node, as it follows from the entry alone.
+enum EntryMeaning {
+    /// The empty entry at the start of a term.
+    NoOp,
+    Request(CommandKind, Origin),
+    AllHave(u64),
+    /// Without effect: this version cannot read it.
+    Malformed,
+}
+
+impl EntryMeaning {
+    fn of(entry: &RaftLogEntry) -> Self {
+        match &entry.context {
+            None if entry.command.is_empty() => Self::NoOp,
+            None => Self::Malformed,
+            Some(context) => match Context::decode(context) {
+                Some(Context::Request { kind, origin }) => Self::Request(kind, origin),
+                // A leader can only speak of what precedes its entry.
+                Some(Context::AllHave { index, .. }) if index < entry.index => Self::AllHave(index),
+                Some(Context::AllHave { .. }) | None => Self::Malformed,
+            },
+        }
+    }
 }
