@@ -56,7 +56,7 @@ impl RaftLog {
             bounds: RwLock::new(Bounds { truncated: truncated.id, last }),
             _lock: dir.lock(),
         });
-        let writer = LogWriter::new(Arc::clone(&shared), options.slow_write, truncated, last, last_chain);
+        let writer = LogWriter::new(Arc::clone(&shared), options, truncated, last, last_chain);
         Ok((LogReader::new(shared), writer))
     }
 }

@@ -3,13 +3,13 @@
 //! It asserts what the core promises (consecutive indices, terms that do not fall, no hole, nothing below the truncated
 //! prefix, commit within the log): a log that breaks a rule of Raft must not reach the disk.
 
-use crate::LogError;
 use crate::layout::{INDEX_END, log_key, state_key};
 use crate::log::{Bounds, Shared};
 use crate::record::{CHAIN_START, HEADER_BYTES, encode};
 use crate::state_rows::{StateRow, TruncatedState};
+use crate::{LogError, LogOptions};
 use flaredb_raft::{EntryId, HardState, SnapshotMeta, StorageError, Write};
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ pub struct LogWriter {
     synced: WriteOptions,
     unsynced: WriteOptions,
     slow_write: Duration,
+    wal_bytes: usize,
+    /// Bytes written to the current WAL file, nearly: without the file's framing.
+    wal_used: usize,
     truncated: TruncatedState,
     last: EntryId,
     /// Chain value of `last`.
@@ -38,7 +41,7 @@ impl fmt::Debug for LogWriter {
 impl LogWriter {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        slow_write: Duration,
+        options: &LogOptions,
         truncated: TruncatedState,
         last: EntryId,
         last_chain: u64,
@@ -49,7 +52,9 @@ impl LogWriter {
             shared,
             synced,
             unsynced: WriteOptions::default(),
-            slow_write,
+            slow_write: options.slow_write,
+            wal_bytes: options.wal_bytes,
+            wal_used: 0,
             truncated,
             last,
             last_chain,
@@ -180,15 +185,28 @@ impl LogWriter {
     }
 
     fn commit(&mut self, batch: WriteBatch, sync: bool) -> Result<(), LogError> {
+        if self.wal_used >= self.wal_bytes {
+            self.switch_wal().map_err(|error| self.fail(format!("taking the next WAL file: {error}")))?;
+            self.wal_used = 0;
+        }
         let bytes = batch.size_in_bytes();
         let begun = Instant::now();
         let options = if sync { &self.synced } else { &self.unsynced };
         self.shared.db.write_opt(batch, options).map_err(|error| self.fail(error.to_string()))?;
+        self.wal_used = self.wal_used.saturating_add(bytes);
         let took = begun.elapsed();
         if took >= self.slow_write {
             tracing::warn!(?took, bytes, sync, "slow write to the raft log");
         }
         Ok(())
+    }
+
+    /// The next batch goes to a recycled WAL file; both memtables are flushed in the background, after which this file is
+    /// free. Always after the same number of bytes, so that every file fits its next use.
+    fn switch_wal(&self) -> Result<(), rocksdb::Error> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        self.shared.db.flush_cfs_opt(&[self.shared.log_cf(), self.shared.state_cf()], &options)
     }
 
     fn publish(&self) {

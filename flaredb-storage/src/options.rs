@@ -10,7 +10,7 @@ const MIB: usize = 1024 * KIB;
 /// Sizes of the log's database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Bytes after which the next WAL file is taken and the memtables are flushed. Memory for the log's memtables is about
+    /// Bytes after which [`crate::LogWriter`] takes the next WAL file and has the memtables flushed. Memory for the log's memtables is about
     /// 1.5 times this, twice that while a flush runs.
     pub wal_bytes: usize,
     /// Write two WAL files full of throw-away bytes at open, so that every later write overwrites blocks that exist and the
@@ -62,13 +62,14 @@ impl DataOptions {
 
 /// Options of the log's database. `create`: only true for a member whose log was never made.
 pub(crate) fn log_db_options(options: &LogOptions, create: bool) -> Result<Options, rocksdb::Error> {
-    // A WAL is enough to close quickly; and an error stays an error: no resumption behind our back.
-    let mut db = common_db_options(create)?;
+    // No fallocate: a recycled file has its blocks, and what is reserved past its end is cut off again at each switch.
+    let mut db = common_db_options(create, "allow_fallocate=false")?;
     // PointInTime is the only mode that both allows recycling and stops at the first bad record.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_recycle_log_file_num(4);
-    // The one trigger that ends a WAL file: at equal sizes, so that a recycled file fits the next use.
-    db.set_max_total_wal_size(u64::try_from(options.wal_bytes).unwrap_or(u64::MAX));
+    // A net only, never to be reached: LogWriter ends WAL files itself. RocksDB's own trigger reads the total without its lock
+    // and now and then ends a file that has just begun; a short file is cut to its length and must grow again when reused.
+    db.set_max_total_wal_size(u64::try_from(options.wal_bytes.saturating_mul(8)).unwrap_or(u64::MAX));
     // Names closed WAL files and their sizes in the MANIFEST: a lost or shortened one is an error, not a shorter log.
     db.set_track_and_verify_wals_in_manifest(true);
     db.set_manual_wal_flush(false);
@@ -100,7 +101,7 @@ pub(crate) fn log_cf_descriptors(options: &LogOptions) -> Vec<ColumnFamilyDescri
 
 /// Options of the state machine's database.
 pub(crate) fn data_db_options(options: &DataOptions, create: bool) -> Result<Options, rocksdb::Error> {
-    let mut db = common_db_options(create)?;
+    let mut db = common_db_options(create, "")?;
     db.set_max_open_files(options.open_files_max);
     db.set_bytes_per_sync(1024 * 1024);
     Ok(db)
@@ -118,10 +119,11 @@ pub(crate) fn data_cf_descriptor(options: &DataOptions) -> ColumnFamilyDescripto
     ColumnFamilyDescriptor::new(DATA_CF, data)
 }
 
-fn common_db_options(create: bool) -> Result<Options, rocksdb::Error> {
-    // These have no setter of their own in the binding.
-    let mut db =
-        Options::default().get_options_from_string("avoid_flush_during_shutdown=true;max_bgerror_resume_count=0")?;
+/// `more`: options that have no setter of their own in the binding, as RocksDB spells them.
+fn common_db_options(create: bool, more: &str) -> Result<Options, rocksdb::Error> {
+    // A close writes nothing, as a crash does; an error stays an error, without resumption behind our back.
+    let text = format!("avoid_flush_during_shutdown=true;max_bgerror_resume_count=0;{more}");
+    let mut db = Options::default().get_options_from_string(text)?;
     db.create_if_missing(create);
     db.create_missing_column_families(create);
     // One writer per database: the machinery for several only costs.

@@ -19,7 +19,7 @@ use std::path::Path;
 
 const FILES: usize = 2;
 const CHUNK_BYTES: usize = 256 * 1024;
-/// What a file may outgrow `wal_bytes` by: the switch comes with the first batch *after* the limit is passed.
+/// What a file may outgrow `wal_bytes` by: the batch that passes the limit is the file's last.
 const LARGEST_BATCH_BYTES: usize = 2 * 1024 * 1024;
 
 /// Leaves the database with a prefilled current WAL file and another one in the recycle list.
@@ -33,20 +33,18 @@ pub(crate) fn prefill(db: &DB, path: &Path, region: u64, wal_bytes: usize) -> Re
 }
 
 fn fill(db: &DB, region: u64, wal_bytes: usize) -> Result<(), rocksdb::Error> {
-    let spare = LARGEST_BATCH_BYTES.min(wal_bytes / 4);
+    let bytes = wal_bytes.saturating_add(LARGEST_BATCH_BYTES.min(wal_bytes / 4));
     let chunk = vec![0_u8; CHUNK_BYTES];
-    let mut synced = WriteOptions::default();
-    synced.set_sync(true);
-    // Below the limit, for a batch beyond it would end the file early ...
-    for _ in 1..wal_bytes / CHUNK_BYTES {
+    for _ in 0..bytes / CHUNK_BYTES {
         let mut batch = WriteBatch::with_capacity_bytes(CHUNK_BYTES + 64);
         batch.put_log_data(&chunk);
         db.write(batch)?;
     }
-    // ... then the rest at once, with a tombstone for each column family: an empty memtable is not flushed.
+    // A tombstone for each column family, because an empty memtable is not flushed; synced, so that the blocks are written.
     let mut batch = WriteBatch::default();
-    batch.put_log_data(vec![0_u8; spare.saturating_add(CHUNK_BYTES)]);
     batch.delete_cf(log_cf(db), log_key(region, INDEX_END));
     batch.delete_cf(state_cf(db), state_key(region, StateTag::Prefill));
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
     db.write_opt(batch, &synced)
 }

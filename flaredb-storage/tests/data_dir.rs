@@ -15,6 +15,7 @@ use flaredb_storage::{DataDir, Identity, OpenError};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use tempfile::tempdir;
 
@@ -172,15 +173,29 @@ fn a_file_in_the_way_is_named() {
 }
 
 #[test]
-fn permission_is_named() {
+fn no_permission_child() {
+    let Some(path) = child_path() else { return };
+    let error = DataDir::open(&path.join("data"), &identity()).unwrap_err();
+    println!("\n{error}");
+}
+
+/// In a child that is nobody, because root may read everything.
+#[test]
+fn missing_permission_is_named() {
     let dir = tempdir().unwrap();
     let locked = dir.path().join("locked");
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut child = child("no_permission_child", &locked);
     if fs::read_dir(&locked).is_ok() {
-        eprintln!("skipped: this user may read everything (root)");
-        return;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = dir.path().join("test");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let arguments: Vec<_> = child.get_args().map(ToOwned::to_owned).collect();
+        child = std::process::Command::new(program);
+        child.args(arguments).env("FLAREDB_TEST_CHILD", &locked).current_dir("/").uid(65_534).gid(65_534);
     }
-    let error = DataDir::open(&locked.join("data"), &identity()).unwrap_err();
-    assert!(matches!(error, OpenError::Permission { .. }), "{error}");
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(&format!("{}: permission denied", locked.join("data").display())), "{said}");
 }

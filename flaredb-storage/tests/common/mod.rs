@@ -26,7 +26,7 @@ pub fn open(path: &Path) -> Result<(LogReader, LogWriter), OpenError> {
 }
 
 pub fn entry(index: u64, term: u64, command: &str) -> RaftLogEntry {
-    let context = (index % 2 == 0).then(|| Bytes::from(format!("ctx{index}")));
+    let context = index.is_multiple_of(2).then(|| Bytes::from(format!("ctx{index}")));
     RaftLogEntry { index, term, command: Bytes::from(command.to_owned()), context }
 }
 
