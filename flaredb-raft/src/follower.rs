@@ -71,8 +71,11 @@ impl<S: RaftStorage> Peer<S> {
             self.counters.foreign_voters += 1;
             return Ok(());
         }
-        let busy = self.install.is_some();
-        if busy || snapshot.last.index <= self.log.commit() {
+        let known = self.install.as_ref().is_some_and(|install| {
+            // Of two that wait, the newer one is installed (B46); one that is being installed stays.
+            install.handed_out || install.snapshot.last.index >= snapshot.last.index
+        });
+        if known || snapshot.last.index <= self.log.commit() {
             self.acknowledge(Ack { to: from, round: 0, matched: 0 });
         } else if self.log.term_of(snapshot.last.index)? == Some(snapshot.last.term) {
             // The log has it all; only the knowledge that it is committed was missing.

@@ -191,8 +191,13 @@ impl<S: RaftStorage> Peer<S> {
             }
             if !sent && (to_all || progress.owes_commit(commit_index)) {
                 // Its position is the end of what was sent, so that a lost append is noticed. Where that is compacted away it is
-                // the start of every log, which claims nothing and lets nothing be committed (B12).
-                let prev = position(log, progress.state.next_index - 1)?.unwrap_or_default();
+                // the start of every log, which claims nothing and lets nothing be committed (B12); then nothing would be
+                // noticed, so the answer has to tell where to go on.
+                let prev = position(log, progress.state.next_index - 1)?;
+                if prev.is_none() && progress.mode == Mode::Replicate {
+                    progress.become_probe(true);
+                }
+                let prev = prev.unwrap_or_default();
                 append(progress, prev, Vec::new());
             }
         }

@@ -86,12 +86,10 @@ impl Progress {
     /// follower never loses what it acknowledged in this term, so replication may go on right behind it.
     pub(crate) fn on_accepted(&mut self, match_index: u64, first_index: u64) {
         self.state.match_index = self.state.match_index.max(match_index);
+        self.state.next_index = self.state.next_index.max(self.state.match_index + 1);
         match self.mode {
             Mode::Probe => self.become_replicate(),
-            Mode::Replicate => {
-                self.window.free_to(self.state.match_index);
-                self.state.next_index = self.state.next_index.max(self.state.match_index + 1);
-            }
+            Mode::Replicate => self.window.free_to(self.state.match_index),
             Mode::Snapshot { .. } if self.state.match_index + 1 >= first_index => self.become_replicate(),
             Mode::Snapshot { .. } => {}
         }
