@@ -5,8 +5,8 @@
 //! voter what it lacks. Only the leader sees what the others hold, so it *announces* it in the log: an entry without a
 //! command whose context says "all voters have everything up to this index". That stays true for ever (what all have is
 //! committed, and no peer drops committed entries that it has not applied), so every peer that applies the entry may act on
-//! it, now, as the next leader, and after a restart. One such entry in `snapshot_count` costs nothing, and neither the raft
-//! core nor its messages know of it. When snapshots come, `keep_log_for_all` goes off and each node truncates on its own.
+//! it, also when another leads. A restart forgets it until the next one comes. One such entry in `snapshot_count` costs
+//! nothing, and neither the raft core nor its messages know of it. When snapshots come, `keep_log_for_all` goes off and each node truncates on its own.
 
 use crate::ReplicaConfig;
 
