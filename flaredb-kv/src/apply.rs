@@ -162,7 +162,7 @@ impl<C: Cursor> Applier<C> {
             Some(previous) if put.ignore_value => layout::live_row(header, &previous.value),
             _ => layout::live_row(header, &put.value),
         };
-        self.write(&prefix, &put.key, row, previous.as_ref().map(|previous| previous.revision));
+        self.write(prefix, &put.key, row, previous.as_ref().map(|previous| previous.revision));
         let prev_kv = previous.filter(|_| put.prev_kv).map(|previous| KeyValue {
             key: put.key.clone(),
             create_revision: previous.header.create_revision,
@@ -183,7 +183,7 @@ impl<C: Cursor> Applier<C> {
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
         for (revision, kv) in &doomed {
-            self.write(&layout::user_prefix(&kv.key), &kv.key, layout::tombstone_row(), Some(*revision));
+            self.write(layout::user_prefix(&kv.key), &kv.key, layout::tombstone_row(), Some(*revision));
         }
         let deleted = i64::try_from(doomed.len()).unwrap_or(i64::MAX);
         let prev_kvs = if delete.prev_kv { doomed.into_iter().map(|(_, kv)| kv).collect() } else { Vec::new() };
@@ -191,7 +191,7 @@ impl<C: Cursor> Applier<C> {
     }
 
     /// Adds a change: the row of the key, and its row in the revision index.
-    fn write(&mut self, prefix: &[u8], user_key: &[u8], row: Bytes, replaced: Option<RowRevision>) {
+    fn write(&mut self, prefix: Vec<u8>, user_key: &[u8], row: Bytes, replaced: Option<RowRevision>) {
         let revision = RowRevision { main: self.applied.revision + 1, sub: self.changes };
         self.changes += 1;
         let tombstone = layout::is_tombstone(&row);

@@ -137,9 +137,9 @@ fn step(
 fn remove_superseded(key: &[u8], value: &[u8], target: i64, batch: &mut Batch) -> Result<(), StoreError> {
     let at = layout::parse_index_key(key)?;
     let row = layout::parse_index_row(key, value)?;
-    let prefix = layout::user_prefix(row.user_key);
+    let user_row = |revision| layout::user_row_key(layout::user_prefix(row.user_key), revision);
     if let Some(replaced) = row.replaced {
-        batch.changes.push(Change::Delete(layout::user_row_key(&prefix, replaced)));
+        batch.changes.push(Change::Delete(user_row(replaced)));
         if replaced.main == target {
             // Both changes are of one transaction: the first of them never shows, to a watch either.
             batch.changes.push(Change::Delete(layout::index_key(replaced)));
@@ -147,7 +147,7 @@ fn remove_superseded(key: &[u8], value: &[u8], target: i64, batch: &mut Batch) -
     }
     if at.main < target {
         if row.tombstone {
-            batch.changes.push(Change::Delete(layout::user_row_key(&prefix, at)));
+            batch.changes.push(Change::Delete(user_row(at)));
         }
         batch.changes.push(Change::Delete(Bytes::copy_from_slice(key)));
     }

@@ -121,9 +121,9 @@ pub(crate) fn push_newest_at(main: i64, out: &mut Vec<u8>) {
     push_revision(RowRevision { main, sub: u32::MAX }, out);
 }
 
-pub(crate) fn user_row_key(prefix: &[u8], revision: RowRevision) -> Bytes {
-    let mut key = Vec::with_capacity(prefix.len() + REVISION_LEN);
-    key.extend_from_slice(prefix);
+/// The key of a row: a user key's prefix, which becomes part of it, and the revision.
+pub(crate) fn user_row_key(prefix: Vec<u8>, revision: RowRevision) -> Bytes {
+    let mut key = prefix;
     push_revision(revision, &mut key);
     Bytes::from(key)
 }

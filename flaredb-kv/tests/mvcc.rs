@@ -150,6 +150,9 @@ fn m03_a_key_changed_twice_in_one_txn_ends_as_the_last_change_says() {
     db.compact(4).unwrap();
     db.remove_compacted(1);
     assert_eq!(db.range(range("a", "\0")).unwrap().count, 0);
+    let index: Vec<_> = db.all_rows().into_iter().map(|(key, _)| key).filter(|key| key[0] == b'r').collect();
+    let subs: Vec<_> = index.iter().map(|key| (key[8], key[12])).collect();
+    assert_eq!(subs, [(4, 1), (4, 2)], "the put that the same txn deleted is in the index no more");
     db.put("c", "again");
     assert_eq!(db.get("c"), Some(kv("c", "again", 5, 5, 1)));
     assert_ne!(db.hash(0), hash);

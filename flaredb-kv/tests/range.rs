@@ -112,6 +112,8 @@ fn a_target_without_an_order_sorts_only_what_the_limit_took() {
     assert_eq!(answer(&db, request.clone()), expect("ca", true, 4));
     let request = RangeRequest { sort_target: SortTarget::Mod, limit: 1, ..all() };
     assert_eq!(answer(&db, request.clone()), expect("b", true, 4), "of a and b");
+    let request = RangeRequest { sort_target: SortTarget::Value, limit: 1, ..all() };
+    assert_eq!(answer(&db, request), expect("b", true, 4), "d has the smallest value, but was not taken");
     let request = RangeRequest { max_mod_revision: 100, sort_target: SortTarget::Value, limit: 1, ..all() };
     assert_eq!(answer(&db, request), expect("d", true, 4), "with a filter the sort sees everything");
 }

@@ -163,6 +163,12 @@ fn malformed_bytes_are_refused() {
     for case in cases {
         assert_eq!(PutRequest::decode(&bytes(case)), Err(KvError::Malformed), "{}", case.escape_ascii());
     }
+    let beyond_its_message = b"\x12\x05\x12\x03\x0a\x04a\x12\x05\x12\x03\x0a\x01b";
+    assert_eq!(
+        TxnRequest::decode(&bytes(beyond_its_message)),
+        Err(KvError::Malformed),
+        "a key that reaches into the next op"
+    );
     let groups = [b"\xfb\x01".repeat(100_000), b"\xfc\x01".repeat(100_000)].concat();
     assert_eq!(PutRequest::decode(&bytes(&groups)), Err(KvError::Malformed), "groups within groups have an end");
 }
