@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::diagnosis::{Verdict, first_cause, judge, wrong_protocol};
+use crate::diagnosis::{Greeting, Verdict, first_cause, greeting, judge};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Failure};
 
@@ -121,12 +121,12 @@ impl Client {
     /// request was certainly not done.
     async fn verdict(&self, endpoint: &Endpoint, status: &Status) -> Verdict {
         let verdict = judge(status);
-        if !matches!(verdict, Verdict::Unknown(_)) {
-            return verdict;
-        }
-        match wrong_protocol(endpoint, GREETING_PATIENCE).await {
-            Some(cause) => Verdict::Unavailable(cause),
-            None => verdict,
+        let Verdict::Unknown(cause) = verdict else { return verdict };
+        match greeting(endpoint, GREETING_PATIENCE).await {
+            Greeting::Plausible => Verdict::Unknown(cause),
+            // A server that is about to stop may have taken the request before: still unknown.
+            Greeting::HungUp => Verdict::Unknown(format!("{cause}; is this the client port?")),
+            Greeting::Stranger(cause) => Verdict::Unavailable(cause),
         }
     }
 }

@@ -97,11 +97,26 @@ fn io_cause(error: &IoError) -> Option<String> {
 /// HTTP/2's client preface and an empty SETTINGS frame.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Asks what an endpoint speaks, after a call over it failed. `None` when it speaks HTTP/2, or does not answer in time:
-/// then the failure was not one of protocol. A request sent to something else was certainly not done.
-pub async fn wrong_protocol(endpoint: &Endpoint, patience: Duration) -> Option<String> {
-    let answer = tokio::time::timeout(patience, greet(endpoint)).await.ok()?.ok()?;
-    what_it_speaks(&answer)
+/// What an endpoint did with a bare HTTP/2 greeting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Greeting {
+    /// It answered in HTTP/2, or could not be asked in time: the failure was not one of protocol.
+    Plausible,
+    /// It took the connection and hung up: a port that speaks something else, or a server that is about to stop.
+    HungUp,
+    /// It speaks something else (the sentence says what): a request sent to it was certainly not done.
+    Stranger(String),
+}
+
+/// Asks what an endpoint speaks, after a call over it failed.
+pub async fn greeting(endpoint: &Endpoint, patience: Duration) -> Greeting {
+    let Ok(answer) = tokio::time::timeout(patience, greet(endpoint)).await else { return Greeting::Plausible };
+    match answer {
+        Ok(answer) if answer.is_empty() => Greeting::HungUp,
+        Ok(answer) => what_it_speaks(&answer).map_or(Greeting::Plausible, Greeting::Stranger),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Greeting::HungUp,
+        Err(_) => Greeting::Plausible,
+    }
 }
 
 async fn greet(endpoint: &Endpoint) -> Result<Vec<u8>, IoError> {

@@ -97,6 +97,16 @@ fn a_stranger_on_the_port_is_recognized() {
 }
 
 #[test]
+fn a_port_that_hangs_up_may_be_the_wrong_one() {
+    let at = speaks(b"");
+    let told = flarectl(at, &["put", "a", "b"]);
+    assert_eq!(told.code, 6, "a server that is about to stop hangs up as well: {told:?}");
+    assert!(told.err.starts_with(&format!("Error: {at}: ")), "{told:?}");
+    assert!(told.err.ends_with(&format!("; is this the client port?\n{UNKNOWN}\n")), "{told:?}");
+    assert_eq!(flarectl(at, &["get", "a"]).code, 5);
+}
+
+#[test]
 fn wrong_usage_is_code_2_and_sends_nothing() {
     let fake = Fake::new(1);
     let at = fake.start();
