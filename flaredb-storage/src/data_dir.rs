@@ -62,13 +62,7 @@ impl DataDir {
                 write_file(&member, IDENTITY_FILE, &identity_text(identity, false))?;
                 write_file(&member, FORMAT_FILE, FORMAT)?;
                 sync_dir(path)?;
-                // The entry of `path` itself in its parent; a parent that may not be opened is not ours to sync.
-                path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| {
-                    sync_dir(parent).or_else(|error| match error {
-                        OpenError::Permission { .. } => Ok(()),
-                        other => Err(other),
-                    })
-                })?;
+                sync_ancestors(path)?;
             }
         }
         make_private(&member)?;
@@ -241,6 +235,21 @@ fn write_file(dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
     })();
     written.map_err(|error| OpenError::io(&path, &error))?;
     sync_dir(dir)
+}
+
+/// `path` may have been made with folders above it. One that may not be opened, or whose file system knows no sync of
+/// folders, cannot be what was just made.
+fn sync_ancestors(path: &Path) -> Result<(), OpenError> {
+    for above in path.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match File::open(above).and_then(|dir| dir.sync_all()) {
+            Err(error) if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {
+                return Err(OpenError::io(above, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A name in a folder is durable only when the folder is.
