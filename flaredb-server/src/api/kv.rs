@@ -1,0 +1,134 @@
+//! The KV service. Writes are checked, then proposed; reads are answered here, from a view that is current enough.
+//!
+//! What it is not: the semantics of a request (flaredb-kv), or consensus (the driver).
+
+use flaredb_kv::{Command, CommandKind, KvError, Limits, Response as Applied, ResponseBody, StoreError, TxnRequest};
+use flaredb_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest as WireTxn, TxnResponse, kv_server::Kv,
+};
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::{convert, header::Headers, status};
+use crate::driver::NodeHandle;
+
+pub(super) struct KvService {
+    handle: NodeHandle,
+    headers: Headers,
+    limits: Limits,
+}
+
+impl KvService {
+    pub(super) fn new(handle: NodeHandle, headers: Headers, limits: Limits) -> Self {
+        Self { handle, headers, limits }
+    }
+
+    /// Checks a write and has it committed and applied.
+    async fn write(&self, kind: CommandKind, request: &impl Message) -> Result<Applied, Status> {
+        let command = convert::command(request);
+        Command::decode(kind, &command).and_then(|command| command.check(&self.limits)).map_err(status::refused)?;
+        self.handle.propose(kind, command).await.map_err(status::write_failed)
+    }
+
+    /// A transaction that only reads needs no log entry: it is answered from one view.
+    async fn read_only(&self, txn: TxnRequest) -> Result<Applied, Status> {
+        txn.check(&self.limits).map_err(status::refused)?;
+        let reader = if txn.is_serializable() {
+            self.handle.serializable_reader().map_err(status::read_failed)?
+        } else {
+            self.handle.linearizable_reader().await.map_err(status::read_failed)?
+        };
+        let long = txn.compare.iter().any(|compare| !compare.range_end.is_empty())
+            || txn.success.iter().chain(&txn.failure).any(is_long);
+        read(long, move || reader.txn(&txn)).await
+    }
+}
+
+fn is_long(op: &flaredb_kv::RequestOp) -> bool {
+    !matches!(op, flaredb_kv::RequestOp::Range(range) if range.range_end.is_empty())
+}
+
+/// Runs a read. One key is read here; what may walk over many goes to a thread of its own, because this thread also
+/// carries the node's heartbeats.
+pub(super) async fn read<T: Send + 'static>(
+    long: bool,
+    read: impl FnOnce() -> Result<Result<T, KvError>, StoreError> + Send + 'static,
+) -> Result<T, Status> {
+    let outcome = if long {
+        tokio::task::spawn_blocking(read).await.map_err(|error| status::read_ended(&error))?
+    } else {
+        read()
+    };
+    outcome.map_err(|error| status::store_failed(&error))?.map_err(status::refused)
+}
+
+/// An answer of another kind than the request: our bug, and not the client's concern which.
+fn wrong_kind(body: &ResponseBody) -> Status {
+    tracing::error!(?body, "an answer of another kind than its request");
+    status::internal("an answer of another kind than its request")
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+        let request = convert::range_request(request.get_ref()).map_err(status::refused)?;
+        request.check().map_err(status::refused)?;
+        let reader = if request.serializable {
+            self.handle.serializable_reader().map_err(status::read_failed)?
+        } else {
+            self.handle.linearizable_reader().await.map_err(status::read_failed)?
+        };
+        let header = self.headers.at(reader.applied().revision);
+        let long = !request.range_end.is_empty();
+        let answer =
+            read(long, move || Ok(reader.range(&request)?.map(|range| convert::range_response(header, range))));
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let applied = self.write(CommandKind::Put, request.get_ref()).await?;
+        match applied.body {
+            ResponseBody::Put(put) => Ok(Response::new(convert::put_response(self.headers.at(applied.revision), put))),
+            other => Err(wrong_kind(&other)),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let applied = self.write(CommandKind::DeleteRange, request.get_ref()).await?;
+        match applied.body {
+            ResponseBody::DeleteRange(delete) => {
+                Ok(Response::new(convert::delete_response(self.headers.at(applied.revision), delete)))
+            }
+            other => Err(wrong_kind(&other)),
+        }
+    }
+
+    async fn txn(&self, request: Request<WireTxn>) -> Result<Response<TxnResponse>, Status> {
+        let command = convert::command(request.get_ref());
+        let txn = TxnRequest::decode(&command).map_err(status::refused)?;
+        let applied = if txn.is_read_only() {
+            self.read_only(txn).await?
+        } else {
+            Command::Txn(txn).check(&self.limits).map_err(status::refused)?;
+            self.handle.propose(CommandKind::Txn, command).await.map_err(status::write_failed)?
+        };
+        match applied.body {
+            ResponseBody::Txn(txn) => Ok(Response::new(convert::txn_response(self.headers.at(applied.revision), txn))),
+            other => Err(wrong_kind(&other)),
+        }
+    }
+
+    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+        let applied = self.write(CommandKind::Compact, request.get_ref()).await?;
+        match applied.body {
+            ResponseBody::Compact => {
+                Ok(Response::new(CompactionResponse { header: Some(self.headers.at(applied.revision)) }))
+            }
+            other => Err(wrong_kind(&other)),
+        }
+    }
+}
