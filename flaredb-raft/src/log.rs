@@ -156,7 +156,7 @@ impl<S: RaftStorage> Log<S> {
         if let Some(found) = self.term_of(index)?.filter(|found| *found <= term) {
             return Ok(EntryId { index, term: found });
         }
-        let (mut low, mut high) = (self.storage.first_index()?.saturating_sub(1), index);
+        let (mut low, mut high) = (self.storage.first_index()?.saturating_sub(1).min(index), index);
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             match self.term_of(middle)? {

@@ -73,11 +73,7 @@ fn run(seed: u64, steps: u64) -> Coverage {
         cluster.trace.clear();
         let id = 1 + random.below(3);
         match random.below(100) {
-            0..30 => {
-                if cluster.is_up(id) {
-                    cluster.tick(id);
-                }
-            }
+            0..30 if cluster.is_up(id) => cluster.tick(id),
             30..75 => {
                 // A burst, so that rounds complete between ticks.
                 for _ in 0..1 + random.below(6) {
@@ -110,11 +106,9 @@ fn run(seed: u64, steps: u64) -> Coverage {
                     cluster.propose_together(target, &commands);
                 }
             }
-            84..88 => {
-                if cluster.is_up(id) {
-                    cluster.read(id);
-                    coverage.reads += 1;
-                }
+            84..88 if cluster.is_up(id) => {
+                cluster.read(id);
+                coverage.reads += 1;
             }
             88..93 => {
                 let finished = cluster.is_up(id) && (cluster.finish_write(id) || cluster.finish_install(id));
@@ -141,26 +135,16 @@ fn run(seed: u64, steps: u64) -> Coverage {
                     cluster.heal();
                 }
             }
-            96..98 if compaction => {
-                if cluster.is_up(id) {
-                    let applied = cluster.status(id).last_applied;
-                    cluster.compact(id, applied.saturating_sub(random.below(4)));
-                }
+            96..98 if compaction && cluster.is_up(id) => {
+                let applied = cluster.status(id).last_applied;
+                cluster.compact(id, applied.saturating_sub(random.below(4)));
             }
-            98 => {
-                if cluster.is_up(id) {
-                    cluster.step(id, Event::TransferLeadership { to: 1 + random.below(3) });
-                }
-            }
-            99 => {
-                if cluster.is_up(id) {
-                    match random.below(3) {
-                        0 => cluster.step(id, Event::Campaign),
-                        1 => cluster.step(id, Event::Unreachable { peer: 1 + random.below(3) }),
-                        _ => cluster.flush(id),
-                    }
-                }
-            }
+            98 if cluster.is_up(id) => cluster.step(id, Event::TransferLeadership { to: 1 + random.below(3) }),
+            99 if cluster.is_up(id) => match random.below(3) {
+                0 => cluster.step(id, Event::Campaign),
+                1 => cluster.step(id, Event::Unreachable { peer: 1 + random.below(3) }),
+                _ => cluster.flush(id),
+            },
             _ => {}
         }
         coverage.snapshots += cluster.trace.iter().filter(|line| line.contains("installs snapshot")).count() as u64;
@@ -229,7 +213,8 @@ fn heal(cluster: &mut Cluster, seed: u64) {
 #[test]
 fn random_runs_keep_every_rule_and_recover() {
     let only: Option<u64> = std::env::var("RAFT_SEED").ok().map(|text| text.parse().unwrap());
-    let seeds = only.map_or(0..300, |seed| seed..seed + 1);
+    let count = if cfg!(debug_assertions) { 60 } else { 1_000 };
+    let seeds = only.map_or(0..count, |seed| seed..seed + 1);
     let mut total = Coverage::default();
     let count = seeds.end - seeds.start;
     for seed in seeds {

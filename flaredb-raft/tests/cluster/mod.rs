@@ -423,6 +423,16 @@ impl Cluster {
         self.settle();
     }
 
+    /// As `tick_all`, for the nodes that run.
+    pub fn tick_all_up(&mut self) {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            if self.is_up(id) {
+                self.tick(id);
+            }
+        }
+        self.settle();
+    }
+
     /// Makes `id` leader and lets everybody know.
     pub fn elect(&mut self, id: u64) {
         self.step(id, Event::Campaign);
