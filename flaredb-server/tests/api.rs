@@ -5,7 +5,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::as_conversions,
-    missing_docs
+    missing_docs,
+    unreachable_pub
 )]
 
 #[path = "api/harness.rs"]
