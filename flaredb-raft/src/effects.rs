@@ -28,8 +28,10 @@ pub struct Effects {
     pub reads_failed: Vec<u64>,
     /// Proposals that never take effect.
     pub refused: Vec<Refused>,
-    /// Replace the whole state (data, log, hard state, conf state) by the staged snapshot, atomically, then report
-    /// `SnapshotInstalled`. No write is out and none is asked for until then.
+    /// Replace the whole state (data, log, conf state) by the staged snapshot of this position, atomically, then report
+    /// `SnapshotInstalled`. Of the hard state term and vote stay as they are on disk, commit_index becomes the snapshot's. No
+    /// write is out and none is asked for until then. Several snapshots may be staged when this comes; keep them apart by
+    /// position.
     pub install: Option<SnapshotMeta>,
     /// Make a snapshot of the applied state and transfer it, then report `SnapshotSent`.
     pub send_snapshot: Vec<SendSnapshot>,

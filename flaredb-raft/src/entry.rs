@@ -1,5 +1,6 @@
 //! Log entries and their positions.
 
+use crate::num::to_u64;
 use bytes::Bytes;
 use core::fmt;
 
@@ -26,8 +27,13 @@ impl RaftLogEntry {
 
     /// Bytes this entry is counted with in every byte limit: payload plus a fixed share for its header.
     pub fn size(&self) -> u64 {
-        crate::num::to_u64(self.command.len() + self.context.as_ref().map_or(0, Bytes::len)) + 24
+        entry_size(&self.command, self.context.as_ref())
     }
+}
+
+/// `RaftLogEntry::size` of an entry that does not exist yet.
+pub(crate) fn entry_size(command: &Bytes, context: Option<&Bytes>) -> u64 {
+    to_u64(command.len() + context.map_or(0, Bytes::len)) + 24
 }
 
 /// A log position, printed `index@term`. Orders as Raft's "more up to date" does: by term, then by index (paper §5.4.1).

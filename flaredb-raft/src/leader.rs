@@ -3,6 +3,7 @@
 //! Nothing is sent while events come in. What there is to send is worked out once per [`Peer::take_effects`], so everything
 //! that arrived together leaves together.
 
+use crate::entry::entry_size;
 use crate::forward::AcceptedBatches;
 use crate::log::Log;
 use crate::num::POSITION_MAX;
@@ -97,7 +98,7 @@ impl<S: RaftStorage> Peer<S> {
         if leader.transfer.is_some() {
             return Err(RefuseReason::Transferring);
         }
-        let size = RaftLogEntry { index: 0, term: 0, command: command.clone(), context: context.clone() }.size();
+        let size = entry_size(&command, context.as_ref());
         let full = leader.uncommitted_bytes.saturating_add(size) > self.config.uncommitted_bytes_max;
         // One entry is always let in, however large: the limit is on what piles up.
         if (full && leader.uncommitted_bytes > 0) || last >= POSITION_MAX {

@@ -243,7 +243,9 @@ impl<S: RaftStorage> Peer<S> {
             Body::PreVote { .. } => self.send(from, Body::PreVoteResponse { granted: false }),
             Body::RequestVote { .. } => self.send(from, Body::RequestVoteResponse { granted: false }),
             Body::AppendEntries { .. } | Body::InstallSnapshot { .. } => {
-                let result = crate::AppendResult::Accepted { match_index: 0 };
+                // The sender may lead this term by now, and then takes the answer as one of this term: a rejection of a position
+                // that no log has changes no progress. (Accepting nothing would end its probe at the start of the log.)
+                let result = crate::AppendResult::Rejected { prev_index: POSITION_MAX, hint: EntryId::default() };
                 self.send(from, Body::AppendEntriesResponse { round: 0, result });
             }
             _ => {}
@@ -352,8 +354,7 @@ impl<S: RaftStorage> Peer<S> {
         followers.into_iter().flatten()
     }
 
-    /// Asserts every rule of this file's types. Cheap enough to run after each step of a test or simulation; it walks the
-    /// entries in memory.
+    /// Asserts the rules that hold between two steps, for tests, simulation and cautious hosts. Takes constant time.
     pub fn check_invariants(&self) {
         self.log.check_invariants();
         assert!(self.term >= self.durable.current_term, "the term never falls");
