@@ -295,8 +295,10 @@ fn r07_pre_votes_change_nothing_and_lower_terms_are_answered() {
     // A leader of a lower term is told, or this peer would never be heard again. The answer confirms nothing else.
     peer.step(message(3, 1, 2, append(id(1, 1), vec![], 1))).unwrap();
     let (sent, _) = settle(&mut peer);
-    assert_eq!((sent[0].term, answer(&sent)), (4, AppendResult::Accepted { match_index: 0 }));
+    assert_eq!(sent[0].term, 4);
+    // It confirms no round, and rejects a position that no log has: should its receiver lead term 4 by now, that is nothing new.
     assert!(matches!(sent[0].body, Body::AppendEntriesResponse { round: 0, .. }));
+    assert!(matches!(answer(&sent), AppendResult::Rejected { prev_index, .. } if prev_index == u64::MAX >> 1));
     // A pre-candidate follows nobody.
     peer.step(message(3, 1, 4, append(id(1, 1), vec![], 0))).unwrap();
     settle(&mut peer);
@@ -515,4 +517,18 @@ fn r14_the_position_before_the_log_is_known_and_a_follower_behind_it_gets_a_snap
     assert!(cluster.trace.iter().any(|line| line == "n1: sends snapshot 4@1 to n3"), "{:?}", cluster.trace);
     assert_eq!((cluster.status(3).last_applied, cluster.peer(3).storage().first_index().unwrap()), (4, 5));
     assert_eq!(cluster.nodes[&3].history, cluster.nodes[&1].history);
+}
+
+#[test]
+fn r07_a_late_answer_to_an_earlier_term_moves_no_progress() {
+    // n1 leads term 1, then term 3; n2's answer to an append of term 1 arrives in term 3, while n1 probes n2.
+    let mut leader = peer_with(hard_state(2, None, 1), vec![entry(1, 1, ""), entry(2, 1, "a")]);
+    elect(&mut leader, 3);
+    settle(&mut leader);
+    let before: Vec<_> = leader.progress().collect();
+    let mut follower = peer_with(hard_state(3, Some(1), 1), vec![entry(1, 1, ""), entry(2, 1, "a")]);
+    follower.step(message(2, 1, 1, append(id(1, 1), vec![], 1))).unwrap();
+    let (sent, _) = settle(&mut follower);
+    leader.step(message(2, 1, 3, sent[0].body.clone())).unwrap();
+    assert_eq!(leader.progress().collect::<Vec<_>>(), before);
 }
