@@ -16,6 +16,7 @@ pub struct Member {
 /// The cluster as this node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterIdentity {
+    /// From the members and the token; equal on all members.
     pub cluster_id: u64,
     /// This node's member id.
     pub member_id: u64,

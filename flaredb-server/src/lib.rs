@@ -4,9 +4,11 @@
 
 pub mod api;
 pub mod config;
+pub mod counters;
 pub mod dev;
 pub mod driver;
 pub mod identity;
 pub mod logging;
 pub mod node;
+pub mod signals;
 pub mod transport;

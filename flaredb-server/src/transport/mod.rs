@@ -1,1 +1,168 @@
-//! (to come)
+//! Between the nodes: plain TCP on the peer port, one connection for each pair and direction.
+//!
+//! Every node dials every other one and writes only its own messages on that connection. Frames carry batches of
+//! `flaredb_replica::wire`. What it is not: reliable. Messages may be lost, never damaged, never misattributed, and in order
+//! as long as one connection lives; the core needs no more.
+
+mod accept;
+mod address;
+mod dial;
+mod frame;
+mod handshake;
+mod log_gate;
+mod outbox;
+mod roster;
+mod socket;
+
+pub use address::{AddressError, PeerAddress};
+pub use frame::FRAME_BYTES_MAX;
+pub use handshake::{Greeting, HandshakeError, PROTOCOL_VERSION, Refusal};
+pub use roster::Roster;
+
+use crate::counters::Counters;
+use flaredb_raft::Message;
+use log_gate::LogGate;
+use outbox::Outbox;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+
+/// This node, as its greetings introduce it.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// From `--initial-cluster` and the token.
+    pub cluster_id: u64,
+    /// The replicated region.
+    pub region_id: u64,
+    /// This node's member id.
+    pub member_id: u64,
+    /// Differs at every start of this node.
+    pub incarnation: u64,
+    /// This node's name.
+    pub name: String,
+    /// Where clients reach this node.
+    pub client_urls: Vec<String>,
+}
+
+/// A peer to talk to.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// Its member id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where it listens; tried in order.
+    pub addresses: Vec<PeerAddress>,
+}
+
+/// Time limits of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// For an incoming connection's greeting, from accept to answer.
+    pub handshake_timeout: Duration,
+    /// For dialling and the handshake together.
+    pub connect_timeout: Duration,
+    /// A peer that acknowledges no byte for so long is gone.
+    pub dead_after: Duration,
+}
+
+impl Timing {
+    /// Follows the election timeout: a dead connection must not outlive two elections by much.
+    pub fn new(election_timeout: Duration) -> Self {
+        let dead_after = (election_timeout * 2).clamp(Duration::from_secs(1), Duration::from_secs(10));
+        Self { handshake_timeout: Duration::from_secs(2), connect_timeout: Duration::from_secs(3), dead_after }
+    }
+}
+
+/// What the transport tells the driver.
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// Everything that one read brought, in order; senders and targets are checked.
+    Messages(Vec<Message>),
+    /// The outgoing connection to this peer broke; what was on its way may be lost.
+    Unreachable(u64),
+}
+
+/// The sending side, owned by the driver. The tasks behind it end with the runtime.
+pub struct Transport {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    local: Local,
+    peers: BTreeMap<u64, Link>,
+    timing: Timing,
+    roster: Arc<Roster>,
+    counters: Arc<Counters>,
+    gate: LogGate,
+    events: mpsc::Sender<PeerEvent>,
+}
+
+struct Link {
+    name: String,
+    addresses: Vec<PeerAddress>,
+    outbox: Outbox,
+    /// The peer has dialled in: it is up, do not wait.
+    redial: Notify,
+}
+
+/// Batches of messages that may wait for the driver; beyond it the connections' readers wait, and TCP with them.
+const EVENTS_MAX: usize = 256;
+
+impl Transport {
+    /// Starts dialling every peer and serving the listeners. Must be called within the node's runtime.
+    pub fn start(
+        local: Local,
+        peers: Vec<Remote>,
+        listeners: Vec<TcpListener>,
+        timing: Timing,
+        roster: Arc<Roster>,
+        counters: Arc<Counters>,
+    ) -> (Self, mpsc::Receiver<PeerEvent>) {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let peers = peers
+            .into_iter()
+            .map(|Remote { id, name, addresses }| {
+                assert!(id != local.member_id, "a node is not its own peer");
+                (id, Link { name, addresses, outbox: Outbox::new(counters.clone()), redial: Notify::new() })
+            })
+            .collect();
+        let shared = Arc::new(Shared { local, peers, timing, roster, counters, gate: LogGate::default(), events });
+        for listener in listeners {
+            tokio::spawn(accept::run(listener, shared.clone()));
+        }
+        for peer in shared.peers.keys() {
+            tokio::spawn(dial::run(*peer, shared.clone()));
+        }
+        (Self { shared }, receiver)
+    }
+
+    /// Queues the messages and wakes each peer's writer once. Never blocks; drops when a queue is full.
+    pub fn send(&self, messages: Vec<Message>) {
+        let mut woken: Vec<u64> = Vec::new();
+        for message in messages {
+            let to = message.to;
+            match self.shared.peers.get(&to) {
+                Some(link) => {
+                    link.outbox.push(message);
+                    if !woken.contains(&to) {
+                        woken.push(to);
+                    }
+                }
+                None => self.shared.counters.messages_unsendable.add(1),
+            }
+        }
+        for link in woken.iter().filter_map(|to| self.shared.peers.get(to)) {
+            link.outbox.wake();
+        }
+    }
+}
+
+impl Local {
+    fn greeting(&self, target: u64) -> Greeting {
+        let Self { cluster_id, region_id, member_id, incarnation, name, client_urls } = self.clone();
+        Greeting { cluster_id, region_id, sender: member_id, target, incarnation, name, client_urls }
+    }
+}

@@ -1,0 +1,88 @@
+//! The log thread: the only place where this node waits for its log's disk. One job at a time, in order.
+
+use flaredb_raft::{EntryId, Write};
+use flaredb_storage::{LogError, LogWriter};
+use std::{
+    io,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::{self, JoinHandle},
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+enum LogJob {
+    Write(Write),
+    Truncate(EntryId),
+}
+
+/// What the log thread says back.
+#[derive(Debug)]
+pub(super) enum LogReport {
+    /// This write is durable (or need not be, if it was not to be synced).
+    Written { id: u64 },
+    /// Final. Nothing follows.
+    Failed(LogError),
+}
+
+/// The driver's end. Dropping it lets the thread finish what it has and end.
+pub(super) struct LogThread {
+    jobs: Option<Sender<LogJob>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogThread {
+    pub(super) fn start(node: &str, writer: LogWriter) -> io::Result<(Self, UnboundedReceiver<LogReport>)> {
+        let (jobs, jobs_receiver) = channel();
+        // Unbounded, but at most one write is ever out.
+        let (reports, reports_receiver) = unbounded_channel();
+        let thread =
+            thread::Builder::new().name(format!("log-{node}")).spawn(move || run(writer, &jobs_receiver, &reports))?;
+        Ok((Self { jobs: Some(jobs), thread: Some(thread) }, reports_receiver))
+    }
+
+    /// The report comes when it is durable.
+    pub(super) fn write(&self, write: Write) {
+        self.send(LogJob::Write(write));
+    }
+
+    /// No report, unless it fails.
+    pub(super) fn truncate(&self, up_to: EntryId) {
+        self.send(LogJob::Truncate(up_to));
+    }
+
+    fn send(&self, job: LogJob) {
+        if let Some(jobs) = &self.jobs {
+            // If the thread is gone its reports' channel is closed, and that is what ends the driver.
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has already shown itself as the end of its reports.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(mut writer: LogWriter, jobs: &Receiver<LogJob>, reports: &UnboundedSender<LogReport>) {
+    while let Ok(job) = jobs.recv() {
+        let done = match job {
+            LogJob::Write(write) => {
+                writer.write(&write).map(|()| reports.send(LogReport::Written { id: write.id }).is_ok())
+            }
+            LogJob::Truncate(up_to) => writer.truncate_prefix(up_to).map(|()| true),
+        };
+        match done {
+            Ok(true) => {}
+            // Nobody listens: the node is going down.
+            Ok(false) => return,
+            Err(error) => {
+                let _ = reports.send(LogReport::Failed(error));
+                return;
+            }
+        }
+    }
+}

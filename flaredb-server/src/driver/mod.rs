@@ -1,0 +1,334 @@
+//! The driver: one task that feeds a replica with everything that happens and carries out what it asks for.
+//!
+//! On waking it takes everything that waits, steps it in, and drains the outputs: batches come from this shape alone. It
+//! never waits for a disk; the log thread and the flush report back like everything else. What it is not: it knows no
+//! keys, no terms and no votes. The order of effects is `effects.rs`.
+
+mod effects;
+mod handle;
+mod housekeeping;
+mod log_thread;
+mod shared;
+
+pub use handle::{NodeHandle, RequestError};
+pub(crate) use shared::{Fixed, Shared};
+pub use shared::{MemberView, NodeStatus};
+
+use crate::{
+    identity::ClusterIdentity,
+    transport::{PeerEvent, Transport},
+};
+use flaredb_kv::{CompactProgress, StoreError};
+use flaredb_raft::{Message, PeerState};
+use flaredb_replica::{Input, Replica, ReplicaError};
+use flaredb_storage::{DataStore, LogError, LogReader, LogWriter};
+use handle::{REQUESTS_MAX, ReadOutcome, Request, WriteOutcome};
+use housekeeping::{Compacting, Flushing};
+use log_thread::{LogReport, LogThread};
+use std::{
+    collections::HashMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedReceiver},
+        oneshot,
+    },
+    time::{MissedTickBehavior, interval},
+};
+
+/// Inputs taken per turn, so that outputs are never far behind.
+const REQUESTS_PER_TURN: usize = 4096;
+const PEER_EVENTS_PER_TURN: usize = 64;
+/// A turn that takes longer lets the rest of the node run before it goes on (long replays, large catch-ups).
+const TURN_TIME_MAX: Duration = Duration::from_millis(5);
+/// Sizes are read about so often.
+const SIZES_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a node cannot go on. Nothing of it is retried: the process ends and says this.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A write or sync of the log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The state machine's store failed.
+    #[error("the data store failed, the process must stop: {0}")]
+    Store(#[from] StoreError),
+    /// The replica's data cannot be read or does not fit together.
+    #[error("{0}")]
+    Replica(String),
+    /// Something was asked for that this version cannot do.
+    #[error("not possible in this version: {0}")]
+    Unsupported(String),
+    /// The client port cannot be served any more.
+    #[error("client port: {0}")]
+    ClientPort(String),
+    /// A bug: a part of the node ended or panicked.
+    #[error("a part of the node ended unexpectedly: {0}")]
+    Ended(String),
+}
+
+impl From<ReplicaError> for Failure {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::Store(error) => Self::Store(error),
+            error => Self::Replica(error.to_string()),
+        }
+    }
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) cluster: Arc<ClusterIdentity>,
+    pub(crate) replica: Replica<LogReader, DataStore>,
+    pub(crate) log_writer: LogWriter,
+    pub(crate) transport: Transport,
+    pub(crate) peer_events: mpsc::Receiver<PeerEvent>,
+    pub(crate) requests: Requests,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tick: Duration,
+    /// Applied entries after which the data store is flushed.
+    pub(crate) flush_entries: u64,
+}
+
+/// The receiving end of the handles.
+pub(crate) struct Requests(mpsc::Receiver<Request>);
+
+/// Makes the handle of a node that is about to start.
+pub(crate) fn handle(shared: Arc<Shared>) -> (NodeHandle, Requests) {
+    let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
+    (NodeHandle::new(shared, sender), Requests(receiver))
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    name: String,
+    cluster: Arc<ClusterIdentity>,
+    replica: Replica<LogReader, DataStore>,
+    log: LogThread,
+    log_reports: UnboundedReceiver<LogReport>,
+    transport: Transport,
+    peer_events: mpsc::Receiver<PeerEvent>,
+    requests: mpsc::Receiver<Request>,
+    shared: Arc<Shared>,
+    tick: Duration,
+
+    waiting: HashMap<u64, Waiter>,
+    /// The write that is out, and what may be sent when it is durable.
+    after_write: Option<(u64, Vec<Message>)>,
+    flushing: Flushing,
+    compacting: Compacting,
+    snapshots_undelivered: Vec<u64>,
+    snapshots_refused: Vec<u64>,
+    published_index: u64,
+    sizes_at: Instant,
+    /// The last turn was cut short.
+    more: bool,
+    was_ready: bool,
+}
+
+enum Waiter {
+    Write(oneshot::Sender<WriteOutcome>),
+    Read(oneshot::Sender<ReadOutcome>),
+}
+
+impl Driver {
+    /// Starts the log thread. Must be called within the node's runtime.
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let Parts { cluster, replica, log_writer, transport, peer_events, requests, shared, tick, flush_entries } =
+            parts;
+        let name = cluster.members.iter().find(|member| member.id == cluster.member_id);
+        let name = name.map_or_else(String::new, |member| member.name.clone());
+        let (log, log_reports) = LogThread::start(&name, log_writer)?;
+        let applied_index = replica.kv().applied().index;
+        let flushing = Flushing::new(replica.kv().store().flusher(), flush_entries, applied_index);
+        let mut driver = Self {
+            name,
+            cluster,
+            replica,
+            log,
+            log_reports,
+            transport,
+            peer_events,
+            requests: requests.0,
+            shared,
+            tick,
+            waiting: HashMap::new(),
+            after_write: None,
+            flushing,
+            compacting: Compacting::new(),
+            snapshots_undelivered: Vec::new(),
+            snapshots_refused: Vec::new(),
+            published_index: applied_index,
+            sizes_at: Instant::now(),
+            more: false,
+            was_ready: false,
+        };
+        driver.publish_sizes();
+        Ok(driver)
+    }
+
+    /// Runs until `stop` resolves, then makes everything applied durable. Dropped instead, it is a crash.
+    ///
+    /// # Errors
+    /// [`Failure`] is final.
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), Failure> {
+        let mut ticks = interval(self.tick);
+        // Time that was not there (a paused machine, a slow turn) does not come back as a burst of ticks.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let compact_revision = self.replica.kv().applied().compact_revision;
+            tokio::select! {
+                biased;
+                _ = &mut stop => return Ok(self.flushing.finish().await?),
+                _ = ticks.tick() => self.on_tick()?,
+                report = self.log_reports.recv() => self.on_log_report(report)?,
+                event = self.peer_events.recv() => {
+                    let event = event.ok_or_else(|| Failure::Ended("the peer transport".to_owned()))?;
+                    self.on_peer_event(event)?;
+                }
+                Some(request) = self.requests.recv() => self.on_request(request)?,
+                flushed = self.flushing.done() => self.replica.step(Input::Flushed { applied_index: flushed? })?,
+                () = tokio::task::yield_now(), if self.more => {}
+                () = self.compacting.due(), if self.compacting.is_pending(compact_revision) => self.compact()?,
+            }
+            self.take_what_waits()?;
+            self.take_outputs()?;
+        }
+    }
+
+    fn take_what_waits(&mut self) -> Result<(), Failure> {
+        while let Ok(report) = self.log_reports.try_recv() {
+            self.on_log_report(Some(report))?;
+        }
+        for _ in 0..PEER_EVENTS_PER_TURN {
+            let Ok(event) = self.peer_events.try_recv() else { break };
+            self.on_peer_event(event)?;
+        }
+        for _ in 0..REQUESTS_PER_TURN {
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.on_request(request)?;
+        }
+        Ok(())
+    }
+
+    fn take_outputs(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        self.more = false;
+        while self.replica.has_output() {
+            let output = self.replica.take_output()?;
+            self.on_output(output)?;
+            if began.elapsed() > TURN_TIME_MAX {
+                self.more = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn on_tick(&mut self) -> Result<(), Failure> {
+        for to in std::mem::take(&mut self.snapshots_undelivered) {
+            self.replica.step(Input::SnapshotSent { to, delivered: false })?;
+        }
+        if self.sizes_at.elapsed() >= SIZES_EVERY {
+            self.publish_sizes();
+        }
+        Ok(self.replica.step(Input::Tick)?)
+    }
+
+    fn on_log_report(&mut self, report: Option<LogReport>) -> Result<(), Failure> {
+        let id = match report {
+            Some(LogReport::Written { id }) => id,
+            Some(LogReport::Failed(error)) => return Err(error.into()),
+            None => return Err(Failure::Ended("the log thread".to_owned())),
+        };
+        let (out, messages) = self.after_write.take().unzip();
+        assert!(out == Some(id), "the write that is durable is the write that was out");
+        if let Some(messages) = messages.filter(|messages| !messages.is_empty()) {
+            self.transport.send(messages);
+        }
+        Ok(self.replica.step(Input::WriteDone { id })?)
+    }
+
+    fn on_peer_event(&mut self, event: PeerEvent) -> Result<(), Failure> {
+        match event {
+            PeerEvent::Messages(messages) => {
+                for message in messages {
+                    self.replica.step(Input::Receive(message))?;
+                }
+            }
+            PeerEvent::Unreachable(peer) => self.replica.step(Input::Unreachable { peer })?,
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, request: Request) -> Result<(), Failure> {
+        let input = match request {
+            Request::Propose { ticket, kind, command, outcome } => {
+                self.shared.release_request_bytes(u64::try_from(command.len()).unwrap_or(u64::MAX));
+                if outcome.is_closed() {
+                    return Ok(());
+                }
+                self.waiting.insert(ticket, Waiter::Write(outcome));
+                Input::Propose { ticket, kind, command }
+            }
+            Request::Read { ticket, outcome } => {
+                if outcome.is_closed() {
+                    return Ok(());
+                }
+                self.waiting.insert(ticket, Waiter::Read(outcome));
+                Input::Read { ticket }
+            }
+            Request::Cancel { ticket } => {
+                if self.waiting.remove(&ticket).is_none() {
+                    return Ok(());
+                }
+                Input::Cancel { ticket }
+            }
+            Request::Transfer { to } => {
+                let Some(to) = to.or_else(|| self.best_successor()) else { return Ok(()) };
+                Input::TransferLeadership { to }
+            }
+        };
+        Ok(self.replica.step(input)?)
+    }
+
+    /// The follower that is furthest along.
+    fn best_successor(&self) -> Option<u64> {
+        if self.replica.status().state != PeerState::Leader {
+            return None;
+        }
+        let others = self.replica.peer().progress().filter(|(id, _)| *id != self.cluster.member_id);
+        others.max_by_key(|(_, progress)| progress.match_index).map(|(id, _)| id)
+    }
+
+    fn compact(&mut self) -> Result<(), Failure> {
+        let began = tokio::time::Instant::now();
+        match self.replica.kv_mut().compact_step(self.compacting.rows())? {
+            CompactProgress::Done => self.compacting.on_done(self.replica.kv().applied().compact_revision),
+            CompactProgress::More { rows } => self.compacting.on_step(rows, began),
+        }
+        Ok(())
+    }
+
+    fn publish_sizes(&mut self) {
+        self.sizes_at = Instant::now();
+        match self.replica.kv().store().sizes() {
+            Ok(sizes) => self.shared.publish_sizes(sizes),
+            Err(error) => tracing::warn!(node = %self.name, %error, "the data store does not know its size"),
+        }
+    }
+
+    fn member_name(&self, id: u64) -> &str {
+        self.cluster.members.iter().find(|member| member.id == id).map_or("unknown", |member| &member.name)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Handles may outlive the node; its data must not stay open for them.
+        self.shared.close();
+    }
+}
