@@ -2,31 +2,28 @@
 //!
 //! Several nodes can live in one process (`flaredb dev`, tests): nothing here is global.
 
+mod open;
+
 use crate::{
     api,
-    config::{NodeConfig, StorageProfile},
+    config::NodeConfig,
     counters::Counters,
     driver::{self, Driver, Failure, Fixed, NodeHandle, Parts, Requests, Shared},
     identity::{ClusterIdentity, Member},
     transport::{AddressError, Local, PeerAddress, Remote, Roster, Timing, Transport},
 };
-use flaredb_kv::{Kv, Limits, StoreError};
-use flaredb_raft::RaftStorage;
-use flaredb_replica::{Replica, ReplicaConfig, ReplicaError};
-use flaredb_storage::{
-    DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, OpenError, RaftLog, check_recovery,
-};
+use flaredb_kv::{Limits, StoreError};
+use flaredb_replica::{Replica, ReplicaError};
+use flaredb_storage::{DataStore, LogReader, LogWriter, OpenError};
+use open::open;
 use std::{
     any::Any,
     io,
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     runtime,
@@ -36,8 +33,6 @@ use tokio::{
 
 /// The one region there is.
 pub const REGION_ID: u64 = 1;
-/// A request without an answer ends after this and two election timeouts: time to elect a leader and try again.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Threads for flushes and large reads; a burst of large reads queues up instead of taking all memory.
 const BLOCKING_THREADS_MAX: usize = 8;
 /// A clean stop waits so long for another leader.
@@ -332,7 +327,7 @@ fn flatten(ended: Result<Result<(), Failure>, tokio::task::JoinError>) -> Result
 /// A stop of the leader need not cost the others an election timeout.
 async fn hand_over(handle: &NodeHandle, shared: &Shared, election_timeout: Duration) {
     let leads = || shared.peer().leader == Some(shared.peer().id);
-    if !leads() || handle.status().members.len() < 2 || handle.transfer_leadership(None).is_err() {
+    if !leads() || handle.status().connected.is_empty() || handle.transfer_leadership(None).is_err() {
         return;
     }
     let gone = async {
@@ -342,60 +337,6 @@ async fn hand_over(handle: &NodeHandle, shared: &Shared, election_timeout: Durat
     };
     // If nobody can take over, the others will elect someone.
     let _ = timeout((election_timeout * 2).min(HAND_OVER_TIME_MAX), gone).await;
-}
-
-fn open(
-    config: &NodeConfig,
-    cluster: &ClusterIdentity,
-) -> Result<(Replica<LogReader, DataStore>, LogWriter), StartError> {
-    let identity = Identity {
-        cluster_id: cluster.cluster_id,
-        member_id: cluster.member_id,
-        region_id: REGION_ID,
-        name: config.name.clone(),
-        voters: cluster.members.iter().map(|member| member.id).collect(),
-    };
-    let (log_options, data_options) = match config.storage_profile {
-        StorageProfile::Server => (LogOptions::default(), DataOptions::default()),
-        StorageProfile::Small => (LogOptions::small(), DataOptions::small()),
-    };
-    let dir = DataDir::open(&config.data_dir, &identity)?;
-    let (log, log_writer) = RaftLog::open(&dir, &log_options)?;
-    let kv = Kv::open(DataStore::open(&dir, &data_options)?)?;
-    let hard_state = log.initial_state()?.hard_state;
-    check_recovery(&hard_state, log.first_index()?, log.last_index()?, kv.applied().index)?;
-    Ok((Replica::new(replica_config(config, cluster.member_id), log, kv)?, log_writer))
-}
-
-fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
-    let mut raft = flaredb_raft::Config::new(member_id, REGION_ID);
-    let tick = config.heartbeat_interval;
-    raft.heartbeat_interval_ticks = 1;
-    raft.election_timeout_ticks = ticks(config.election_timeout, tick).max(2);
-    raft.incarnation = incarnation();
-    // Members that start at the same moment must not draw the same timeouts.
-    raft.seed = xxhash_rust::xxh3::xxh3_64(&[member_id.to_le_bytes(), raft.incarnation.to_le_bytes()].concat());
-    let mut replica = ReplicaConfig::new(raft);
-    replica.request_timeout_ticks = ticks(REQUEST_TIME + config.election_timeout * 2, tick);
-    replica.read_retry_ticks = (ticks(config.election_timeout, tick) / 2).max(1);
-    replica.snapshot_count = config.snapshot_count;
-    // Someone who wants a short log wants a short tail too.
-    replica.catch_up_entries = replica.catch_up_entries.min(config.snapshot_count);
-    replica.keep_log_for_all = true;
-    replica
-}
-
-/// Rounded up, at least one.
-fn ticks(time: Duration, tick: Duration) -> u32 {
-    u32::try_from(time.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u32::MAX).max(1)
-}
-
-/// Differs at every start, on this machine and others, and rises as long as the clock does.
-fn incarnation() -> u64 {
-    static STARTS: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let starts = STARTS.fetch_add(1, Ordering::Relaxed);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).wrapping_add(u64::from(std::process::id())).wrapping_add(starts)
 }
 
 fn remotes(cluster: &ClusterIdentity) -> Result<Vec<Remote>, AddressError> {

@@ -13,7 +13,7 @@ mod in_process;
 
 use flaredb_server::{driver::RequestError, node};
 use in_process::{Cluster, PATIENCE, put, put_surely, read, until};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_put_on_any_node_is_read_on_every_node() {
@@ -207,6 +207,42 @@ async fn idle_cpu_of_three_nodes() {
     tokio::time::sleep(Duration::from_secs(15)).await;
     let used = cpu_time() - before;
     println!("three idle nodes used {used:?} of CPU in 15 s: {:.2} % of a core", used.as_secs_f64() / 15.0 * 100.0);
+}
+
+/// Not a test but a measurement, as above with `puts`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "depends on the machine"]
+async fn puts_per_second_of_three_nodes() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    for clients in [1, 16, 256] {
+        let (puts, began, cpu) = (4000 / clients, Instant::now(), cpu_time());
+        let clients: Vec<_> = (0..clients)
+            .map(|client| {
+                let handle = cluster.handle(leader);
+                tokio::spawn(async move {
+                    let mut times = Vec::new();
+                    for i in 0..puts {
+                        let began = Instant::now();
+                        put(&handle, &format!("c{client}-{i}"), &"v".repeat(256)).await.unwrap();
+                        times.push(began.elapsed());
+                    }
+                    times
+                })
+            })
+            .collect();
+        let count = clients.len();
+        let mut times = Vec::new();
+        for client in clients {
+            times.extend(client.await.unwrap());
+        }
+        let (wall, cpu) = (began.elapsed(), cpu_time() - cpu);
+        times.sort();
+        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        let per_second = times.len() as f64 / wall.as_secs_f64();
+        let cpu = cpu.as_micros() / times.len() as u128;
+        println!("{count} clients, no gRPC: {per_second:.0} puts/s, p50 {p50:?}, p99 {p99:?}, {cpu} us of CPU a put");
+    }
 }
 
 /// User and system time of this process; clock ticks are 10 ms on Linux.

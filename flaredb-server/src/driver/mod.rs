@@ -4,6 +4,7 @@
 //! never waits for a disk; the log thread and the flush report back like everything else. What it is not: it knows no
 //! keys, no terms and no votes. The order of effects is `effects.rs`.
 
+mod cold_start;
 mod effects;
 mod handle;
 mod housekeeping;
@@ -18,6 +19,7 @@ use crate::{
     identity::ClusterIdentity,
     transport::{PeerEvent, Transport},
 };
+use cold_start::ColdStart;
 use flaredb_kv::{CompactProgress, StoreError};
 use flaredb_raft::{Message, PeerState};
 use flaredb_replica::{Input, Replica, ReplicaError};
@@ -120,6 +122,7 @@ pub(crate) struct Driver {
     after_write: Option<(u64, Vec<Message>)>,
     flushing: Flushing,
     compacting: Compacting,
+    cold_start: ColdStart,
     snapshots_undelivered: Vec<u64>,
     snapshots_refused: Vec<u64>,
     published_index: u64,
@@ -141,6 +144,8 @@ impl Driver {
             parts;
         let name = cluster.members.iter().find(|member| member.id == cluster.member_id);
         let name = name.map_or_else(String::new, |member| member.name.clone());
+        let rank = cluster.members.iter().position(|member| member.id == cluster.member_id).unwrap_or_default();
+        let cold_start = ColdStart::new(rank, cluster.members.len());
         let (log, log_reports) = LogThread::start(&name, log_writer)?;
         let applied_index = replica.kv().applied().index;
         let flushing = Flushing::new(replica.kv().store().flusher(), flush_entries, applied_index);
@@ -159,6 +164,7 @@ impl Driver {
             after_write: None,
             flushing,
             compacting: Compacting::new(),
+            cold_start,
             snapshots_undelivered: Vec::new(),
             snapshots_refused: Vec::new(),
             published_index: applied_index,
@@ -235,7 +241,11 @@ impl Driver {
         if self.sizes_at.elapsed() >= SIZES_EVERY {
             self.publish_sizes();
         }
-        Ok(self.replica.step(Input::Tick)?)
+        self.replica.step(Input::Tick)?;
+        if self.cold_start.on_tick(self.replica.status().leader, self.shared.connected().len() + 1) {
+            self.replica.step(Input::Campaign)?;
+        }
+        Ok(())
     }
 
     fn on_log_report(&mut self, report: Option<LogReport>) -> Result<(), Failure> {
@@ -295,13 +305,14 @@ impl Driver {
         Ok(self.replica.step(input)?)
     }
 
-    /// The follower that is furthest along.
+    /// The follower that is furthest along, of those that are there.
     fn best_successor(&self) -> Option<u64> {
         if self.replica.status().state != PeerState::Leader {
             return None;
         }
-        let others = self.replica.peer().progress().filter(|(id, _)| *id != self.cluster.member_id);
-        others.max_by_key(|(_, progress)| progress.match_index).map(|(id, _)| id)
+        let connected = self.shared.connected();
+        let there = self.replica.peer().progress().filter(|(id, _)| connected.contains(id));
+        there.max_by_key(|(_, progress)| progress.match_index).map(|(id, _)| id)
     }
 
     fn compact(&mut self) -> Result<(), Failure> {

@@ -136,6 +136,10 @@ impl Shared {
         &self.fixed.counters
     }
 
+    pub(super) fn connected(&self) -> Vec<u64> {
+        self.fixed.roster.connected()
+    }
+
     pub(super) fn status(&self) -> NodeStatus {
         let Fixed { cluster, client_urls, quota, roster, counters } = &self.fixed;
         let members = cluster.members.iter().map(|Member { id, name, peer_urls }| MemberView {

@@ -178,7 +178,7 @@ impl Shared {
             () = admission.taken_over() => "a later connection took over".to_owned(),
             reason = self.read_frames(&mut stream, peer.sender) => reason,
         };
-        self.roster.dismiss(&admission);
+        drop(admission);
         tracing::debug!(node = %self.local.name, peer = %peer.name, %address, reason, "peer's incoming connection ended");
     }
 

@@ -116,10 +116,10 @@ mod tests {
     use super::*;
     use flaredb_raft::EntryId;
 
-    fn append(entries: usize, bytes: usize) -> Message {
+    fn append(entries: u64, bytes: usize) -> Message {
         let command = Bytes::from(vec![7; bytes]);
         let entries = (1..=entries)
-            .map(|i| RaftLogEntry { index: i as u64, term: 1, command: command.clone(), context: None })
+            .map(|i| RaftLogEntry { index: i, term: 1, command: command.clone(), context: None })
             .collect();
         let body = Body::AppendEntries { prev: EntryId::default(), commit_index: 0, round: 1, entries };
         Message { from: 1, to: 2, region_id: 1, term: 1, body }

@@ -72,7 +72,9 @@ impl Timing {
     /// Follows the election timeout: a dead connection must not outlive two elections by much.
     pub fn new(election_timeout: Duration) -> Self {
         let dead_after = (election_timeout * 2).clamp(Duration::from_secs(1), Duration::from_secs(10));
-        Self { handshake_timeout: Duration::from_secs(2), connect_timeout: Duration::from_secs(3), dead_after }
+        // An address that does not answer must not keep a peer waiting that has come back meanwhile.
+        let connect_timeout = election_timeout.clamp(Duration::from_secs(1), Duration::from_secs(5));
+        Self { handshake_timeout: Duration::from_secs(2), connect_timeout, dead_after }
     }
 }
 

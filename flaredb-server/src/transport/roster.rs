@@ -3,7 +3,7 @@
 use super::handshake::Greeting;
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
 
@@ -30,8 +30,9 @@ struct Incoming {
     _current: watch::Sender<()>,
 }
 
-/// The right to speak for a peer on an incoming connection. Ends when a later connection takes over.
+/// The right to speak for a peer on an incoming connection. Ends when a later connection takes over, or with this value.
 pub(super) struct Admission {
+    roster: Arc<Roster>,
     peer: u64,
     number: u64,
     taken_over: watch::Receiver<()>,
@@ -42,6 +43,16 @@ impl Admission {
     pub(super) async fn taken_over(&mut self) {
         // Nothing is ever sent: the only thing that can happen is that the sender is dropped.
         while self.taken_over.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut peers = self.roster.lock();
+        let Some(peer) = peers.get_mut(&self.peer) else { return };
+        if peer.incoming.as_ref().is_some_and(|current| current.number == self.number) {
+            peer.incoming = None;
+        }
     }
 }
 
@@ -67,7 +78,7 @@ impl Roster {
 
     /// Admits an incoming connection, which replaces the one there is; the flag says whether there was one. None if that one
     /// belongs to a newer process. An older incarnation is admitted when nothing else is connected: clocks can go back.
-    pub(super) fn admit(&self, greeting: &Greeting) -> Option<(Admission, bool)> {
+    pub(super) fn admit(self: &Arc<Self>, greeting: &Greeting) -> Option<(Admission, bool)> {
         let mut peers = self.lock();
         let peer = peers.entry(greeting.sender).or_default();
         if peer.incoming.as_ref().is_some_and(|current| current.incarnation > greeting.incarnation) {
@@ -79,16 +90,7 @@ impl Roster {
         let (sender, taken_over) = watch::channel(());
         let incoming = Incoming { incarnation: greeting.incarnation, number, _current: sender };
         let replaced = peer.incoming.replace(incoming).is_some();
-        Some((Admission { peer: greeting.sender, number, taken_over }, replaced))
-    }
-
-    /// The admitted connection has ended.
-    pub(super) fn dismiss(&self, admission: &Admission) {
-        let mut peers = self.lock();
-        let Some(peer) = peers.get_mut(&admission.peer) else { return };
-        if peer.incoming.as_ref().is_some_and(|current| current.number == admission.number) {
-            peer.incoming = None;
-        }
+        Some((Admission { roster: Arc::clone(self), peer: greeting.sender, number, taken_over }, replaced))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Peer>> {
@@ -114,16 +116,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_later_connection_takes_over_and_an_older_process_is_fenced() {
-        let roster = Roster::default();
+        let roster = Arc::new(Roster::default());
         let (mut first, replaced) = roster.admit(&greeting(5)).unwrap();
         assert!(!replaced);
         let (second, replaced) = roster.admit(&greeting(6)).unwrap();
         assert!(replaced);
         first.taken_over().await;
-        roster.dismiss(&first);
+        drop(first);
         assert!(roster.admit(&greeting(5)).is_none(), "the newer process is still connected");
         assert_eq!(roster.client_urls(7), ["http://c:6"]);
-        roster.dismiss(&second);
+        drop(second);
         assert!(roster.admit(&greeting(5)).is_some(), "a clock that went back must not lock a member out");
     }
 }

@@ -1,0 +1,95 @@
+//! From a data folder and settings to a replica that can take part: the part of a start that reads the disk.
+
+use super::{REGION_ID, StartError};
+use crate::{
+    config::{NodeConfig, StorageProfile},
+    identity::ClusterIdentity,
+};
+use flaredb_kv::Kv;
+use flaredb_raft::RaftStorage;
+use flaredb_replica::{Replica, ReplicaConfig};
+use flaredb_storage::{
+    DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, RaftLog, check_recovery,
+};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// A request without an answer ends after this and two election timeouts: time to elect a leader and try again.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// Opens the data folder and joins what is in it; refuses what does not fit together.
+pub(super) fn open(
+    config: &NodeConfig,
+    cluster: &ClusterIdentity,
+) -> Result<(Replica<LogReader, DataStore>, LogWriter), StartError> {
+    let identity = Identity {
+        cluster_id: cluster.cluster_id,
+        member_id: cluster.member_id,
+        region_id: REGION_ID,
+        name: config.name.clone(),
+        voters: cluster.members.iter().map(|member| member.id).collect(),
+    };
+    let (log_options, data_options) = match config.storage_profile {
+        StorageProfile::Server => (LogOptions::default(), DataOptions::default()),
+        StorageProfile::Small => (LogOptions::small(), DataOptions::small()),
+    };
+    let dir = DataDir::open(&config.data_dir, &identity)?;
+    let (log, log_writer) = RaftLog::open(&dir, &log_options)?;
+    let kv = Kv::open(DataStore::open(&dir, &data_options)?)?;
+    let hard_state = log.initial_state()?.hard_state;
+    check_recovery(&hard_state, log.first_index()?, log.last_index()?, kv.applied().index)?;
+    Ok((Replica::new(replica_config(config, cluster.member_id), log, kv)?, log_writer))
+}
+
+fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
+    let mut raft = flaredb_raft::Config::new(member_id, REGION_ID);
+    let tick = config.heartbeat_interval;
+    raft.heartbeat_interval_ticks = 1;
+    raft.election_timeout_ticks = ticks(config.election_timeout, tick).max(2);
+    raft.incarnation = incarnation();
+    // Members that start at the same moment must not draw the same timeouts.
+    raft.seed = xxhash_rust::xxh3::xxh3_64(&[member_id.to_le_bytes(), raft.incarnation.to_le_bytes()].concat());
+    let mut replica = ReplicaConfig::new(raft);
+    replica.request_timeout_ticks = ticks(REQUEST_TIME + config.election_timeout * 2, tick);
+    replica.read_retry_ticks = (ticks(config.election_timeout, tick) / 2).max(1);
+    replica.snapshot_count = config.snapshot_count;
+    // Someone who wants a short log wants a short tail too.
+    replica.catch_up_entries = replica.catch_up_entries.min(config.snapshot_count);
+    replica.keep_log_for_all = true;
+    replica
+}
+
+/// Rounded up, at least one.
+fn ticks(time: Duration, tick: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u32::MAX).max(1)
+}
+
+/// Differs at every start, on this machine and others, and rises as long as the clock does.
+fn incarnation() -> u64 {
+    static STARTS: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let starts = STARTS.fetch_add(1, Ordering::Relaxed);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).wrapping_add(u64::from(std::process::id())).wrapping_add(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_become_whole_ticks_and_never_none() {
+        let ms = Duration::from_millis;
+        assert_eq!(ticks(ms(1000), ms(100)), 10);
+        assert_eq!(ticks(ms(1001), ms(100)), 11);
+        assert_eq!(ticks(ms(1), ms(100)), 1);
+        assert_eq!(ticks(Duration::MAX, ms(1)), u32::MAX);
+    }
+
+    #[test]
+    fn every_start_has_an_incarnation_of_its_own() {
+        let starts: std::collections::BTreeSet<u64> = (0..1000).map(|_| incarnation()).collect();
+        assert_eq!(starts.len(), 1000);
+    }
+}
