@@ -53,6 +53,7 @@ fn settle(peer: &mut Peer<MemoryStorage>) -> (Vec<Message>, Vec<RaftLogEntry>) {
             peer.step(Event::WriteDone { id: write.id }).unwrap();
         }
         sent.extend(effects.send_after_write);
+        assert!(effects.install.is_none(), "no test that settles expects an install");
         applied.extend(effects.apply);
         peer.check_invariants();
     }
@@ -476,6 +477,10 @@ fn r13_a_snapshot_takes_nothing_back_and_replaces_everything_else() {
     assert_eq!(peer.durable_hard_state(), hard_state(3, None, 9));
     let (sent, _) = settle(&mut peer);
     assert_eq!(answer(&sent), AppendResult::Accepted { match_index: 9 });
+    // An older one, whose position is not in the log any more, arrives late.
+    peer.step(message(3, 1, 3, install(5, 2))).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert_eq!((answer(&sent), peer.last()), (AppendResult::Accepted { match_index: 9 }, id(9, 2)));
 }
 
 #[test]
