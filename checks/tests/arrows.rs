@@ -67,7 +67,9 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
         if !name.starts_with("flaredb") {
             continue;
         }
-        let allowed = allowed.get(name.as_str()).unwrap_or_else(|| panic!("{name} is not on the map: add it to ARCHITECTURE.md and here"));
+        let allowed = allowed
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} is not on the map: add it to ARCHITECTURE.md and here"));
         for dependency in dependencies.iter().filter(|dependency| dependency.starts_with("flaredb")) {
             assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
         }
@@ -79,7 +81,19 @@ fn the_deterministic_layers_see_no_runtime_no_grpc_no_rocksdb_no_clock_no_rng() 
     let graph = normal_dependencies(&metadata());
     for pure in ["flaredb-raft", "flaredb-kv", "flaredb-replica"] {
         for found in reachable(&graph, pure) {
-            for banned in ["tokio", "tonic", "hyper", "h2", "rocksdb", "librocksdb-sys", "rand", "getrandom", "chrono", "time", "mio"] {
+            for banned in [
+                "tokio",
+                "tonic",
+                "hyper",
+                "h2",
+                "rocksdb",
+                "librocksdb-sys",
+                "rand",
+                "getrandom",
+                "chrono",
+                "time",
+                "mio",
+            ] {
                 assert_ne!(found, banned, "{pure} reaches {banned}");
             }
         }
@@ -89,11 +103,19 @@ fn the_deterministic_layers_see_no_runtime_no_grpc_no_rocksdb_no_clock_no_rng() 
 #[test]
 fn the_consensus_core_is_ours_and_needs_no_standard_library() {
     let graph = normal_dependencies(&metadata());
-    assert_eq!(graph["flaredb-raft"], BTreeSet::from(["bytes".to_owned()]), "flaredb-raft depends on bytes and nothing else");
+    assert_eq!(
+        graph["flaredb-raft"],
+        BTreeSet::from(["bytes".to_owned()]),
+        "flaredb-raft depends on bytes and nothing else"
+    );
     for name in graph.keys() {
-        assert!(!["raft", "openraft", "async-raft", "raft-engine", "omnipaxos"].contains(&name.as_str()), "{name} is someone else's consensus");
+        assert!(
+            !["raft", "openraft", "async-raft", "raft-engine", "omnipaxos"].contains(&name.as_str()),
+            "{name} is someone else's consensus"
+        );
     }
-    let lib = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../flaredb-raft/src/lib.rs")).expect("lib.rs");
+    let lib =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../flaredb-raft/src/lib.rs")).expect("lib.rs");
     assert!(lib.contains("#![no_std]"), "flaredb-raft must stay no_std");
     let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../flaredb-raft/src")).expect("src");
     for file in sources {

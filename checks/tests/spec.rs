@@ -59,10 +59,15 @@ fn every_test_that_the_mapping_names_exists() {
                 assert!(root().join(&test).exists(), "{id}: {test} does not exist");
                 continue;
             };
-            let source = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{id}: {file}: {error}"));
-            let position = source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("{id}: no fn {name} in {file}"));
+            let source =
+                std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{id}: {file}: {error}"));
+            let position =
+                source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("{id}: no fn {name} in {file}"));
             let attributes = source[..position].rsplit("\n\n").next().unwrap_or_default();
-            assert!(attributes.contains("#[test]") || attributes.contains("::test"), "{id}: {name} in {file} is not a test");
+            assert!(
+                attributes.contains("#[test]") || attributes.contains("::test"),
+                "{id}: {name} in {file} is not a test"
+            );
         }
     }
 }

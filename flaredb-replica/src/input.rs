@@ -62,4 +62,6 @@ pub enum Input {
         /// The peer that is to lead.
         to: u64,
     },
+    /// Campaign without waiting for the election timeout. Harmless where a leader is heard: pre-votes are refused there.
+    Campaign,
 }

@@ -92,6 +92,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             Input::SnapshotSent { to, delivered } => self.step_peer(Event::SnapshotSent { to, delivered }),
             Input::Unreachable { peer } => self.step_peer(Event::Unreachable { peer }),
             Input::TransferLeadership { to } => self.step_peer(Event::TransferLeadership { to }),
+            Input::Campaign => self.step_peer(Event::Campaign),
         }
     }
 

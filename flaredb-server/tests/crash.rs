@@ -1,6 +1,13 @@
 //! Nothing acknowledged is lost: real processes, kill -9, restart, and every acknowledged write is looked up on every node.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    missing_docs
+)]
 
 mod support;
 
@@ -57,11 +64,19 @@ async fn writer(number: usize, endpoints: Vec<String>, stop: Arc<AtomicBool>) ->
 async fn assert_nothing_lost(cluster: &Cluster, all: &Acknowledged) {
     let mut revisions = BTreeSet::new();
     for (key, (_, revision)) in all {
-        assert!(revisions.insert(*revision), "revision {revision} was acknowledged twice, once for {}", String::from_utf8_lossy(key));
+        assert!(
+            revisions.insert(*revision),
+            "revision {revision} was acknowledged twice, once for {}",
+            String::from_utf8_lossy(key)
+        );
     }
     for endpoint in cluster.endpoints() {
         let mut client = KvClient::new(connect(&endpoint).await.expect("connect")).max_decoding_message_size(1 << 30);
-        let range = RangeRequest { key: b"writer-".to_vec().into(), range_end: b"writer.".to_vec().into(), ..RangeRequest::default() };
+        let range = RangeRequest {
+            key: b"writer-".to_vec().into(),
+            range_end: b"writer.".to_vec().into(),
+            ..RangeRequest::default()
+        };
         let answer = client.range(range).await.expect("a linearizable range").into_inner();
         let found: BTreeMap<&[u8], (&[u8], i64)> =
             answer.kvs.iter().map(|kv| (&kv.key[..], (&kv.value[..], kv.mod_revision))).collect();
@@ -76,7 +91,11 @@ async fn assert_nothing_lost(cluster: &Cluster, all: &Acknowledged) {
     }
 }
 
-async fn run_writers(cluster: &Cluster, count: usize, stop: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<Acknowledged>> {
+async fn run_writers(
+    cluster: &Cluster,
+    count: usize,
+    stop: &Arc<AtomicBool>,
+) -> Vec<tokio::task::JoinHandle<Acknowledged>> {
     (0..count).map(|number| tokio::spawn(writer(number, cluster.endpoints(), Arc::clone(stop)))).collect()
 }
 
@@ -128,8 +147,9 @@ async fn kill_9_of_all_three_at_once_loses_no_acknowledged_write() {
     let mut all = Acknowledged::new();
     for round in 0..3 {
         let stop = Arc::new(AtomicBool::new(false));
-        let writers: Vec<_> =
-            (0..8).map(|number| tokio::spawn(writer(round * 100 + number, cluster.endpoints(), Arc::clone(&stop)))).collect();
+        let writers: Vec<_> = (0..8)
+            .map(|number| tokio::spawn(writer(round * 100 + number, cluster.endpoints(), Arc::clone(&stop))))
+            .collect();
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.kill_all();
         stop.store(true, Ordering::Relaxed);
@@ -149,7 +169,8 @@ async fn kill_9_of_all_three_at_once_loses_no_acknowledged_write() {
 /// printed, not asserted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_log_is_replayed_before_the_first_read_is_answered() {
-    let entries: usize = std::env::var("FLAREDB_RESTART_ENTRIES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+    let entries: usize =
+        std::env::var("FLAREDB_RESTART_ENTRIES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
     let mut cluster = Cluster::start(&["--snapshot-count", "10000000"]);
     cluster.wait_ready(Duration::from_secs(30)).await;
     let leader = cluster.leader(Duration::from_secs(10)).await.expect("a leader");
@@ -160,7 +181,9 @@ async fn a_long_log_is_replayed_before_the_first_read_is_answered() {
             let mut client = KvClient::new(channel.clone());
             tokio::spawn(async move {
                 for sequence in 0..entries / clients {
-                    put(&mut client, format!("load-{number:03}-{sequence:06}").as_bytes(), &[b'x'; 256]).await.expect("put");
+                    put(&mut client, format!("load-{number:03}-{sequence:06}").as_bytes(), &[b'x'; 256])
+                        .await
+                        .expect("put");
                 }
             })
         })
@@ -177,11 +200,16 @@ async fn a_long_log_is_replayed_before_the_first_read_is_answered() {
     let answer = loop {
         match get(&cluster.endpoint(leader), last.as_bytes()).await {
             Ok(answer) => break answer,
-            Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "no linearizable read after restart: {error}"),
+            Err(error) => {
+                assert!(start.elapsed() < Duration::from_secs(60), "no linearizable read after restart: {error}")
+            }
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    println!("{entries} entries: first linearizable read {:.2} s after the processes were started", start.elapsed().as_secs_f64());
+    println!(
+        "{entries} entries: first linearizable read {:.2} s after the processes were started",
+        start.elapsed().as_secs_f64()
+    );
     assert_eq!(answer.kvs.len(), 1, "the last acknowledged key is there");
     cluster.assert_converged(Duration::from_secs(30)).await;
 }

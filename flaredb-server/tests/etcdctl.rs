@@ -1,7 +1,14 @@
 //! An unmodified etcdctl works against three FlareDB processes. Uses the `etcdctl` on the PATH (Debian's etcd-client), or the one
 //! that ETCDCTL names. FLAREDB_SKIP_ETCDCTL=1 leaves it out, on purpose and visibly.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::as_conversions, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    missing_docs
+)]
 
 mod support;
 
@@ -31,7 +38,12 @@ impl Etcdctl {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; install Debian's etcd-client, or set ETCDCTL, or FLAREDB_SKIP_ETCDCTL=1", self.program));
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error}; install Debian's etcd-client, or set ETCDCTL, or FLAREDB_SKIP_ETCDCTL=1",
+                    self.program
+                )
+            });
         child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("input");
         let output = child.wait_with_output().expect("etcdctl ends");
         (
@@ -58,7 +70,8 @@ async fn put_get_del_txn_compaction_status_health_and_member_list_work_from_etcd
     let cluster = Cluster::start(&[]);
     cluster.wait_ready(Duration::from_secs(30)).await;
     let one = cluster.endpoint(0).replace("http://", "");
-    let etcdctl = Etcdctl { program: std::env::var("ETCDCTL").unwrap_or_else(|_| "etcdctl".to_owned()), endpoints: one };
+    let etcdctl =
+        Etcdctl { program: std::env::var("ETCDCTL").unwrap_or_else(|_| "etcdctl".to_owned()), endpoints: one };
 
     assert_eq!(etcdctl.ok(&["put", "a/1", "one"]), "OK\n");
     assert_eq!(etcdctl.ok(&["put", "a/2", "two"]), "OK\n");
@@ -86,10 +99,18 @@ async fn put_get_del_txn_compaction_status_health_and_member_list_work_from_etcd
 
     let status = etcdctl.ok(&["endpoint", "status", "--cluster"]);
     assert_eq!(status.lines().count(), 3, "endpoint status --cluster printed {status}");
-    assert_eq!(status.lines().filter(|line| line.split(", ").nth(4) == Some("true")).count(), 1, "one leader in {status}");
+    assert_eq!(
+        status.lines().filter(|line| line.split(", ").nth(4) == Some("true")).count(),
+        1,
+        "one leader in {status}"
+    );
     let (success, stdout, stderr) = etcdctl.run(&["endpoint", "health", "--cluster"]);
     assert!(success, "endpoint health: {stdout}{stderr}");
-    assert_eq!(format!("{stdout}{stderr}").matches("is healthy").count(), 3, "endpoint health printed {stdout}{stderr}");
+    assert_eq!(
+        format!("{stdout}{stderr}").matches("is healthy").count(),
+        3,
+        "endpoint health printed {stdout}{stderr}"
+    );
     let members = etcdctl.ok(&["member", "list"]);
     assert_eq!(members.lines().count(), 3, "member list printed {members}");
     for name in ["n1", "n2", "n3"] {

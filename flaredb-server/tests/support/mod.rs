@@ -3,7 +3,7 @@
 //!
 //! Only processes that a test started are ended, by their own handle; all are gone when the test ends, however it ends.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use flaredb_proto::etcdserverpb::{
     HashKvRequest, HashKvResponse, PutRequest, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
@@ -70,8 +70,11 @@ impl Cluster {
     }
 
     fn initial_cluster(&self) -> String {
-        let entries: Vec<String> =
-            self.members.iter().map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.peer_port)).collect();
+        let entries: Vec<String> = self
+            .members
+            .iter()
+            .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.peer_port))
+            .collect();
         entries.join(",")
     }
 
@@ -185,7 +188,10 @@ impl Cluster {
             let answer = hash(&self.endpoint(index)).await.expect("HashKV");
             hashes.push((answer.header.expect("header").revision, answer.compact_revision, answer.hash));
         }
-        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "contents differ (revision, compacted, hash): {hashes:?}");
+        assert!(
+            hashes.iter().all(|hash| *hash == hashes[0]),
+            "contents differ (revision, compacted, hash): {hashes:?}"
+        );
     }
 
     /// The end of a member's log, for a failure's message.
