@@ -24,6 +24,8 @@ pub struct Replica<L: RaftStorage, S: OrderedStore> {
     proposals: Proposals,
     reads: Reads,
     truncation: Truncation,
+    /// Committed entries that the next output applies.
+    to_apply: Vec<RaftLogEntry>,
     /// Who led when the peer was last looked at.
     seen: PeerStatus,
     /// What the next output will carry.
@@ -62,6 +64,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             now: 0,
             proposals: Proposals::default(),
             reads: Reads::default(),
+            to_apply: Vec::new(),
             answers: Vec::new(),
             truncate_log: None,
             counters: Counters::default(),
@@ -96,11 +99,17 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         }
     }
 
-    /// Drains what there is to do, after applying what is committed (one batch a call; `has_output` tells if more waits).
+    /// Drains what there is to do. What is committed is applied by a call of its own (one batch a call; `has_output` tells if
+    /// more waits): the write and the messages of the call before are under way by then, so the disk does not wait for it.
     ///
     /// # Errors
     /// Any error is final: the host stops.
     pub fn take_output(&mut self) -> Result<Output, ReplicaError> {
+        if !self.to_apply.is_empty() {
+            let entries = std::mem::take(&mut self.to_apply);
+            self.apply(entries)?;
+            return Ok(self.answer());
+        }
         if self.wants_read_index() {
             let id = self.reads.ask(self.now);
             self.counters.read_indexes_asked += 1;
@@ -127,23 +136,27 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         for ReadReady { id, index } in reads_ready {
             self.reads.on_index(id, index);
         }
-        self.apply(apply)?;
+        self.to_apply = apply;
+        Ok(Output { write, send_now, send_after_write, install, send_snapshot, leadership, ..self.answer() })
+    }
+
+    /// What clients and the log are told, by what is applied now.
+    fn answer(&mut self) -> Output {
         self.counters.reads_ready += self.reads.on_applied(self.kv.applied().index, &mut self.answers);
-        Ok(Output {
-            write,
-            send_now,
-            send_after_write,
+        Output {
             answers: std::mem::take(&mut self.answers),
             truncate_log: self.truncate_log.take(),
-            install,
-            send_snapshot,
-            leadership,
-        })
+            ..Output::default()
+        }
     }
 
     /// True if `take_output` would give something, or apply something.
     pub fn has_output(&self) -> bool {
-        self.peer.has_effects() || !self.answers.is_empty() || self.truncate_log.is_some() || self.wants_read_index()
+        self.peer.has_effects()
+            || !self.to_apply.is_empty()
+            || !self.answers.is_empty()
+            || self.truncate_log.is_some()
+            || self.wants_read_index()
     }
 
     /// The peer, as the specification names it.
@@ -246,6 +259,8 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
                 format!("a snapshot at {last} was installed, but the data is at {}@{}", applied.index, applied.term);
             return Err(ReplicaError::Inconsistent(text));
         }
+        // What was to be applied on the old state is part of the new one.
+        self.to_apply.clear();
         self.truncation.on_flushed(last.index);
         self.step_peer(Event::SnapshotInstalled { last })
     }
