@@ -17,6 +17,8 @@ mod kv;
 mod others;
 #[path = "api/port.rs"]
 mod port;
+#[path = "api/quota.rs"]
+mod quota;
 #[path = "api/raw.rs"]
 mod raw;
 

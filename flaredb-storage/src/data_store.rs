@@ -11,7 +11,7 @@ use crate::{DataDir, DataOptions, OpenError};
 use bytes::Bytes;
 use flaredb_kv::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, LIVE_SST_FILES_SIZE, PropName};
-use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 use std::fmt;
 use std::sync::Arc;
 
@@ -105,6 +105,23 @@ impl Flusher {
     /// [`StoreError`] is final.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.inner.db.flush_cf(self.inner.cf()).map_err(broken)
+    }
+
+    /// Rewrites the files so that deleted rows take no space any more. Blocks for seconds to minutes, reading and writing up
+    /// to the whole store; reads, writes and flushes go on beside it. Ends early when the [`DataStore`] is dropped. RocksDB
+    /// reports a failure to the next write or flush, not here.
+    pub fn reclaim(&self) {
+        let mut options = CompactOptions::default();
+        // RocksDB's own compactions go on, so that writes are not held up.
+        options.set_exclusive_manual_compaction(false);
+        self.inner.db.compact_range_cf_opt(self.inner.cf(), None::<&[u8]>, None::<&[u8]>, &options);
+    }
+}
+
+impl Drop for DataStore {
+    /// Readers may go on, work in the background may not: a long [`Flusher::reclaim`] would hold up the end of the process.
+    fn drop(&mut self) {
+        self.inner.db.cancel_all_background_work(false);
     }
 }
 

@@ -153,6 +153,35 @@ fn sizes_follow_the_rows() {
     }
 }
 
+#[test]
+fn reclaiming_gives_back_what_deleted_rows_took() {
+    let dir = tempdir().unwrap();
+    let mut store = open(dir.path());
+    let noise: Vec<u8> = (0..500_000_u32).flat_map(|at| at.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    for key in ["a", "b", "c"] {
+        store.write(&Batch { changes: vec![put(key, noise.clone())] }).unwrap();
+        store.flusher().flush().unwrap();
+    }
+    store.write(&Batch { changes: vec![delete("a"), delete("c")] }).unwrap();
+    assert!(store.sizes().unwrap().total > 5_000_000, "tombstones alone free nothing");
+    store.flusher().reclaim();
+    let sizes = store.sizes().unwrap();
+    assert!((1_900_000..3_000_000).contains(&sizes.total), "{sizes:?}");
+    assert_eq!(store.reader().get(b"b").unwrap().unwrap(), noise);
+    assert_eq!(store.reader().get(b"a").unwrap(), None);
+}
+
+#[test]
+fn readers_outlive_the_store() {
+    let dir = tempdir().unwrap();
+    let mut store = open(dir.path());
+    store.write(&Batch { changes: vec![put("a", "1")] }).unwrap();
+    let (reader, flusher) = (store.reader(), store.flusher());
+    drop(store);
+    flusher.reclaim();
+    assert_eq!(rows(&reader, "", "", ""), [row("a", "1")]);
+}
+
 /// Each batch: its number, and a row of its own; flushed now and then, as memtables fill.
 #[test]
 fn filling_child() {

@@ -2,7 +2,10 @@
 //!
 //! What it is not: the semantics of a request (flaredb-kv), or consensus (the driver).
 
-use flaredb_kv::{Command, CommandKind, KvError, Limits, Response as Applied, ResponseBody, StoreError, TxnRequest};
+use bytes::Bytes;
+use flaredb_kv::{
+    Command, CommandKind, KvError, Limits, RequestOp, Response as Applied, ResponseBody, StoreError, TxnRequest,
+};
 use flaredb_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest as WireTxn, TxnResponse, kv_server::Kv,
@@ -26,9 +29,18 @@ impl KvService {
 
     /// Checks a write and has it committed and applied.
     async fn write(&self, kind: CommandKind, request: &impl Message) -> Result<Applied, Status> {
-        let command = convert::command(request);
-        Command::decode(kind, &command).and_then(|command| command.check(&self.limits)).map_err(status::refused)?;
-        self.handle.propose(kind, command).await.map_err(status::write_failed)
+        let bytes = convert::command(request);
+        let command = Command::decode(kind, &bytes).map_err(status::refused)?;
+        self.propose(&command, bytes).await
+    }
+
+    /// The limits, then the quota, then the log: what is refused here never takes effect. What frees space passes the quota.
+    async fn propose(&self, command: &Command, bytes: Bytes) -> Result<Applied, Status> {
+        command.check(&self.limits).map_err(status::refused)?;
+        if self.handle.is_over_quota() && has_put(command) {
+            return Err(status::no_space());
+        }
+        self.handle.propose(command.kind(), bytes).await.map_err(status::write_failed)
     }
 
     /// A transaction that only reads needs no log entry: it is answered from one view.
@@ -45,8 +57,24 @@ impl KvService {
     }
 }
 
-fn is_long(op: &flaredb_kv::RequestOp) -> bool {
-    !matches!(op, flaredb_kv::RequestOp::Range(range) if range.range_end.is_empty())
+/// Whether it may put, in whichever branch, however deep. The depth was checked.
+fn has_put(command: &Command) -> bool {
+    fn in_txn(txn: &TxnRequest) -> bool {
+        txn.success.iter().chain(&txn.failure).any(|op| match op {
+            RequestOp::Put(_) => true,
+            RequestOp::Txn(txn) => in_txn(txn),
+            RequestOp::Range(_) | RequestOp::DeleteRange(_) => false,
+        })
+    }
+    match command {
+        Command::Put(_) => true,
+        Command::Txn(txn) => in_txn(txn),
+        Command::DeleteRange(_) | Command::Compact(_) => false,
+    }
+}
+
+fn is_long(op: &RequestOp) -> bool {
+    !matches!(op, RequestOp::Range(range) if range.range_end.is_empty())
 }
 
 /// Runs a read. One key is read here; what may walk over many goes to a thread of its own, because this thread also
@@ -108,13 +136,12 @@ impl Kv for KvService {
     }
 
     async fn txn(&self, request: Request<WireTxn>) -> Result<Response<TxnResponse>, Status> {
-        let command = convert::command(request.get_ref());
-        let txn = TxnRequest::decode(&command).map_err(status::refused)?;
+        let bytes = convert::command(request.get_ref());
+        let txn = TxnRequest::decode(&bytes).map_err(status::refused)?;
         let applied = if txn.is_read_only() {
             self.read_only(txn).await?
         } else {
-            Command::Txn(txn).check(&self.limits).map_err(status::refused)?;
-            self.handle.propose(CommandKind::Txn, command).await.map_err(status::write_failed)?
+            self.propose(&Command::Txn(txn), bytes).await?
         };
         match applied.body {
             ResponseBody::Txn(txn) => Ok(Response::new(convert::txn_response(self.headers.at(applied.revision), txn))),

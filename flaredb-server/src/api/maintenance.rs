@@ -1,9 +1,10 @@
 //! The Maintenance service: how this member is. It answers without asking the others.
 
 use flaredb_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest, DowngradeResponse,
-    HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction, maintenance_server::Maintenance,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse,
+    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
+    maintenance_server::Maintenance,
 };
 use tokio::time::{Duration, Instant};
 use tokio_stream::Empty;
@@ -35,10 +36,18 @@ fn bytes(count: u64) -> i64 {
 
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
-    /// There are no alarms yet: the list is empty (etcdctl's `endpoint health` reads it), and clearing one is done already.
+    /// NOSPACE of this member is all there can be (etcdctl's `endpoint health` reads the list). It follows the size, so a
+    /// client has nothing to clear; who tries is told that nothing was.
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         match AlarmAction::try_from(request.get_ref().action) {
-            Ok(AlarmAction::Get | AlarmAction::Deactivate) => {
+            Ok(AlarmAction::Get) => {
+                let asked = AlarmType::try_from(request.get_ref().alarm);
+                let shown = matches!(asked, Ok(AlarmType::None | AlarmType::Nospace)) && self.handle.is_over_quota();
+                let no_space = AlarmMember { member_id: self.handle.peer().id, alarm: AlarmType::Nospace.into() };
+                let alarms = if shown { vec![no_space] } else { Vec::new() };
+                Ok(Response::new(AlarmResponse { header: Some(self.headers.now()), alarms }))
+            }
+            Ok(AlarmAction::Deactivate) => {
                 Ok(Response::new(AlarmResponse { header: Some(self.headers.now()), alarms: Vec::new() }))
             }
             Ok(AlarmAction::Activate) => Err(status::not_there_yet("raising alarms is not there yet")),
@@ -48,6 +57,8 @@ impl Maintenance for MaintenanceService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let node = self.handle.status();
+        let no_leader = node.peer.leader.is_none().then(status::no_leader_text);
+        let no_space = node.over_quota.then(|| status::no_space_alarm_text(node.peer.id));
         Ok(Response::new(StatusResponse {
             header: Some(self.headers.now()),
             version: ETCD_LEVEL.to_owned(),
@@ -56,7 +67,7 @@ impl Maintenance for MaintenanceService {
             raft_index: node.peer.commit_index,
             raft_term: node.peer.term,
             raft_applied_index: node.applied.index,
-            errors: if node.peer.leader.is_none() { vec![status::no_leader_text()] } else { Vec::new() },
+            errors: no_leader.into_iter().chain(no_space).collect(),
             db_size_in_use: bytes(node.db_size_in_use),
             is_learner: false,
             storage_version: String::new(),

@@ -14,6 +14,7 @@ const LEADER_LOST: &str = "etcdserver: request timed out, possibly due to previo
 const TIMED_OUT: &str = "etcdserver: request timed out";
 const STOPPED: &str = "etcdserver: server stopped";
 const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
+const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 const INVALID_CLIENT_API_VERSION: &str = "etcdserver: invalid client api version";
 
 /// A refusal by the rules of the store: no effect, now or later.
@@ -67,9 +68,19 @@ pub(super) fn no_leader() -> Status {
     Status::unavailable(NO_LEADER)
 }
 
-/// The one text that `Maintenance.Status` lists among a member's errors.
+/// This node's data is larger than its quota. The write was not proposed: it never takes effect.
+pub(super) fn no_space() -> Status {
+    Status::resource_exhausted(NO_SPACE)
+}
+
+/// One of two texts that `Maintenance.Status` lists among a member's errors.
 pub(super) fn no_leader_text() -> String {
     NO_LEADER.to_owned()
+}
+
+/// The other text among them, as etcd 3.6 prints an alarm, with the space at its end.
+pub(super) fn no_space_alarm_text(member_id: u64) -> String {
+    format!("memberID:{member_id} alarm:NOSPACE ")
 }
 
 /// The metadata field `client-api-version` is not text.
@@ -160,6 +171,8 @@ mod tests {
             assert_status(&read_failed(error.clone()), code, text);
             assert_status(&write_failed(error), code, text);
         }
+        assert_status(&no_space(), Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+        assert_eq!(no_space_alarm_text(7), "memberID:7 alarm:NOSPACE ");
     }
 
     #[test]

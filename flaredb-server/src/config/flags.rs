@@ -108,8 +108,8 @@ pub const FLAGS: &[Flag] = &[
     flag(
         "quota-backend-bytes",
         "SIZE",
-        "2GiB",
-        "Data size that Status reports as the quota; writes beyond it are not refused yet",
+        "no limit",
+        "Data size of this member beyond which it refuses puts; 0 or less: no limit",
     ),
     flag("max-request-bytes", "SIZE", "1572864", "Largest request"),
     flag("max-txn-ops", "COUNT", "128", "Most operations in one transaction"),

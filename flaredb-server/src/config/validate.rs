@@ -15,8 +15,6 @@ use std::{
 };
 use tracing::Level;
 
-const GIB: u64 = 1 << 30;
-const QUOTA_DEFAULT: u64 = 2 * GIB;
 const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 const REQUEST_BYTES_WARN: u64 = 10 << 20;
 /// A request travels as one log entry in one frame between members.
@@ -49,7 +47,7 @@ pub(super) fn settings(given: &Values, mut notices: Vec<Notice>) -> Result<Setti
         heartbeat_interval,
         election_timeout,
         snapshot_count: counted(given, "snapshot-count", 10_000, 1, 10_000_000)?,
-        quota_backend_bytes: quota(given, &mut notices)?,
+        quota_backend_bytes: quota(given)?,
         max_request_bytes: max_request_bytes(given, &mut notices)?,
         max_txn_ops: usize::try_from(counted(given, "max-txn-ops", 128, 1, 100_000)?).unwrap_or(usize::MAX),
         storage_profile: StorageProfile::Server,
@@ -205,20 +203,10 @@ fn counted(given: &Values, flag: &'static str, default: u64, min: u64, max: u64)
     }
 }
 
-/// etcd's reading: 0 is the default, a negative number no limit.
-fn quota(given: &Values, notices: &mut Vec<Notice>) -> Result<Option<u64>, ConfigError> {
-    let Some(Given { origin, value }) = given.get("quota-backend-bytes") else { return Ok(Some(QUOTA_DEFAULT)) };
-    match values::size(origin, value)? {
-        Some(0) => Ok(Some(QUOTA_DEFAULT)),
-        Some(bytes) => {
-            notices.push(Notice::Warn(format!(
-                "{origin}={value} is reported to clients, but writes beyond it are not refused yet: watch the free \
-                 space"
-            )));
-            Ok(Some(bytes))
-        }
-        None => Ok(None),
-    }
+/// 0 is the default and a negative number no quota, as with etcd; only the default is another: no quota either.
+fn quota(given: &Values) -> Result<Option<u64>, ConfigError> {
+    let Some(Given { origin, value }) = given.get("quota-backend-bytes") else { return Ok(None) };
+    Ok(values::size(origin, value)?.filter(|bytes| *bytes > 0))
 }
 
 fn max_request_bytes(given: &Values, notices: &mut Vec<Notice>) -> Result<usize, ConfigError> {

@@ -192,7 +192,7 @@ fn configs(folder: &DevFolder, ports: Ports) -> Vec<(&'static str, NodeConfig)> 
             heartbeat_interval: HEARTBEAT,
             election_timeout: ELECTION,
             snapshot_count: 10_000,
-            quota_backend_bytes: Some(2 << 30),
+            quota_backend_bytes: None,
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             storage_profile: StorageProfile::Small,

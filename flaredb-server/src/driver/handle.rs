@@ -140,6 +140,12 @@ impl NodeHandle {
         self.shared.applied()
     }
 
+    /// True while this node's data is larger than its quota: puts shall be refused instead of proposed. At most a second old,
+    /// and cheap enough to ask for every request.
+    pub fn is_over_quota(&self) -> bool {
+        self.shared.is_over_quota()
+    }
+
     /// Starts handing leadership to `to`, or to the member that is furthest along. Does nothing if this node does not lead;
     /// whether it worked shows in `peer`.
     ///

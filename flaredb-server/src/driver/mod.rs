@@ -9,6 +9,7 @@ mod effects;
 mod handle;
 mod housekeeping;
 mod log_thread;
+mod quota;
 mod shared;
 
 pub use handle::{NodeHandle, RequestError};
@@ -27,6 +28,7 @@ use flaredb_storage::{DataStore, LogError, LogReader, LogWriter};
 use handle::{REQUESTS_MAX, ReadOutcome, Request, WriteOutcome};
 use housekeeping::{Compacting, Flushing};
 use log_thread::{LogReport, LogThread};
+use quota::{Quota, QuotaChange};
 use std::{
     collections::HashMap,
     io,
@@ -122,6 +124,7 @@ pub(crate) struct Driver {
     after_write: Option<(u64, Vec<Message>)>,
     flushing: Flushing,
     compacting: Compacting,
+    quota: Quota,
     cold_start: ColdStart,
     snapshots_undelivered: Vec<u64>,
     snapshots_refused: Vec<u64>,
@@ -149,6 +152,7 @@ impl Driver {
         let (log, log_reports) = LogThread::start(&name, log_writer)?;
         let applied_index = replica.kv().applied().index;
         let flushing = Flushing::new(replica.kv().store().flusher(), flush_entries, applied_index);
+        let quota = Quota::new(shared.quota(), replica.kv().store().flusher());
         let mut driver = Self {
             name,
             cluster,
@@ -164,6 +168,7 @@ impl Driver {
             after_write: None,
             flushing,
             compacting: Compacting::new(),
+            quota,
             cold_start,
             snapshots_undelivered: Vec::new(),
             snapshots_refused: Vec::new(),
@@ -199,6 +204,7 @@ impl Driver {
                 flushed = self.flushing.done() => self.replica.step(Input::Flushed { applied_index: flushed? })?,
                 () = tokio::task::yield_now(), if self.more => {}
                 () = self.compacting.due(), if self.compacting.is_pending(compact_revision) => self.compact()?,
+                () = self.quota.reclaimed() => self.publish_sizes(),
             }
             self.take_what_waits()?;
             self.take_outputs()?;
@@ -318,7 +324,10 @@ impl Driver {
     fn compact(&mut self) -> Result<(), Failure> {
         let began = tokio::time::Instant::now();
         match self.replica.kv_mut().compact_step(self.compacting.rows())? {
-            CompactProgress::Done => self.compacting.on_done(self.replica.kv().applied().compact_revision),
+            CompactProgress::Done => {
+                self.compacting.on_done(self.replica.kv().applied().compact_revision);
+                self.quota.on_rows_removed();
+            }
             CompactProgress::More { rows } => self.compacting.on_step(rows, began),
         }
         Ok(())
@@ -327,8 +336,27 @@ impl Driver {
     fn publish_sizes(&mut self) {
         self.sizes_at = Instant::now();
         match self.replica.kv().store().sizes() {
-            Ok(sizes) => self.shared.publish_sizes(sizes),
+            Ok(sizes) => {
+                let change = self.quota.on_size(sizes.total);
+                self.shared.publish_sizes(sizes, change.map(|change| change == QuotaChange::Began));
+                if let Some(change) = change {
+                    self.on_quota(change, sizes.total);
+                }
+            }
             Err(error) => tracing::warn!(node = %self.name, %error, "the data store does not know its size"),
+        }
+    }
+
+    fn on_quota(&self, change: QuotaChange, size: u64) {
+        let quota = self.shared.quota();
+        match change {
+            QuotaChange::Began => tracing::warn!(
+                node = %self.name, size, quota,
+                "the data is larger than --quota-backend-bytes: puts are refused; delete keys and compact, or raise the quota"
+            ),
+            QuotaChange::Ended => {
+                tracing::info!(node = %self.name, size, quota, "the data is within --quota-backend-bytes again: puts are served");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use flaredb_raft::PeerStatus;
 use flaredb_storage::{DataReader, Sizes};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// A node at one moment.
@@ -30,6 +30,8 @@ pub struct NodeStatus {
     pub db_size_in_use: u64,
     /// Bytes; None = no limit.
     pub quota: Option<u64>,
+    /// The quota is exceeded, and this node refuses puts.
+    pub over_quota: bool,
     /// FlareDB's own version.
     pub version: &'static str,
     /// Ids of the peers that this node has an outgoing connection to.
@@ -68,6 +70,7 @@ pub(crate) struct Shared {
     published: Mutex<Published>,
     tickets: AtomicU64,
     request_bytes: AtomicU64,
+    over_quota: AtomicBool,
 }
 
 /// The latest state. Held under the lock for as long as it takes to copy some words.
@@ -89,7 +92,13 @@ impl Shared {
             sizes: Sizes::default(),
             reader: Some(reader),
         };
-        Self { fixed, published: Mutex::new(published), tickets: AtomicU64::new(1), request_bytes: AtomicU64::new(0) }
+        Self {
+            fixed,
+            published: Mutex::new(published),
+            tickets: AtomicU64::new(1),
+            request_bytes: AtomicU64::new(0),
+            over_quota: AtomicBool::new(false),
+        }
     }
 
     /// `reader`: if the state machine has moved.
@@ -110,8 +119,21 @@ impl Shared {
         drop(old);
     }
 
-    pub(super) fn publish_sizes(&self, sizes: Sizes) {
+    /// `over_quota`: if that has changed.
+    pub(super) fn publish_sizes(&self, sizes: Sizes, over_quota: Option<bool>) {
         self.lock().sizes = sizes;
+        if let Some(over_quota) = over_quota {
+            self.over_quota.store(over_quota, Ordering::Relaxed);
+        }
+    }
+
+    /// Asked by every put: no lock.
+    pub(super) fn is_over_quota(&self) -> bool {
+        self.over_quota.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn quota(&self) -> Option<u64> {
+        self.fixed.quota
     }
 
     /// Lets go of the data. Nobody can read from here on.
@@ -158,6 +180,7 @@ impl Shared {
             db_size: published.sizes.total,
             db_size_in_use: published.sizes.in_use,
             quota: *quota,
+            over_quota: self.is_over_quota(),
             version: env!("CARGO_PKG_VERSION"),
             connected: roster.connected(),
             counters: Arc::clone(counters),

@@ -22,7 +22,7 @@ pub struct TestNode {
 }
 
 impl TestNode {
-    fn start(initial_cluster: &[&str]) -> Self {
+    fn start(initial_cluster: &[&str], quota_backend_bytes: Option<u64>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let any_port = || vec!["127.0.0.1:0".parse().unwrap()];
         let config = NodeConfig {
@@ -40,7 +40,7 @@ impl TestNode {
             heartbeat_interval: Duration::from_millis(20),
             election_timeout: Duration::from_millis(200),
             snapshot_count: 10_000,
-            quota_backend_bytes: None,
+            quota_backend_bytes,
             max_request_bytes: REQUEST_BYTES_MAX,
             max_txn_ops: TXN_OPS_MAX,
             storage_profile: StorageProfile::Small,
@@ -64,7 +64,12 @@ impl TestNode {
 
 /// A cluster of one that leads and serves.
 pub async fn start_single_node() -> TestNode {
-    let node = TestNode::start(&["n1"]);
+    start_single_node_with_quota(None).await
+}
+
+/// The same with a quota, in bytes.
+pub async fn start_single_node_with_quota(quota_backend_bytes: Option<u64>) -> TestNode {
+    let node = TestNode::start(&["n1"], quota_backend_bytes);
     let mut client = KvClient::new(node.connect().await);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while let Err(error) = client.range(RangeRequest { key: "ready?".into(), ..RangeRequest::default() }).await {
@@ -76,5 +81,5 @@ pub async fn start_single_node() -> TestNode {
 
 /// A member of three whose peers are not there: it never has a leader.
 pub async fn start_node_without_quorum() -> TestNode {
-    TestNode::start(&["n1", "n2", "n3"])
+    TestNode::start(&["n1", "n2", "n3"], None)
 }

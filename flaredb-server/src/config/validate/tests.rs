@@ -36,7 +36,7 @@ fn without_flags_one_member_on_etcds_ports() {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
             snapshot_count: 10_000,
-            quota_backend_bytes: Some(2 << 30),
+            quota_backend_bytes: None,
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             storage_profile: StorageProfile::Server,
@@ -140,17 +140,10 @@ fn the_election_timeout_is_at_least_five_heartbeats() {
 #[test]
 fn limits() {
     let quota = |text: &str| run(&[&format!("--quota-backend-bytes={text}")]).unwrap().node.quota_backend_bytes;
-    assert_eq!(quota("0"), Some(2 << 30));
+    assert_eq!(quota("0"), None);
     assert_eq!(quota("-1"), None);
     assert_eq!(quota("1048576"), Some(1 << 20));
-    assert_eq!(
-        run(&["--quota-backend-bytes=16GiB"]).unwrap().notices,
-        [Notice::Warn(
-            "--quota-backend-bytes=16GiB is reported to clients, but writes beyond it are not refused yet: watch the \
-             free space"
-                .into()
-        )]
-    );
+    assert_eq!(run(&["--quota-backend-bytes=16GiB"]).unwrap().notices, []);
     assert_eq!(run(&["--max-request-bytes=10MiB"]).unwrap().notices, []);
     assert_eq!(run(&["--max-request-bytes=11MiB"]).unwrap().notices.len(), 1);
     for bad in ["0", "-1", "1GiB"] {
