@@ -24,6 +24,9 @@ pub struct Replica<L: RaftStorage, S: OrderedStore> {
     proposals: Proposals,
     reads: Reads,
     truncation: Truncation,
+    /// The leader, if the connection to it broke and it was not heard since. What was forwarded to it now would be lost with an
+    /// unknown outcome, so new proposals are held, as without a leader.
+    unreachable_leader: Option<u64>,
     /// Committed entries that the next output applies.
     to_apply: Vec<RaftLogEntry>,
     /// Who led when the peer was last looked at.
@@ -64,6 +67,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             now: 0,
             proposals: Proposals::default(),
             reads: Reads::default(),
+            unreachable_leader: None,
             to_apply: Vec::new(),
             answers: Vec::new(),
             truncate_log: None,
@@ -78,7 +82,12 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
     pub fn step(&mut self, input: Input) -> Result<(), ReplicaError> {
         match input {
             Input::Tick => self.on_tick(),
-            Input::Receive(message) => self.step_peer(Event::Receive(message)),
+            Input::Receive(message) => {
+                if self.unreachable_leader == Some(message.from) {
+                    self.unreachable_leader = None;
+                }
+                self.step_peer(Event::Receive(message))
+            }
             Input::Propose { ticket, kind, command } => self.on_propose(ticket, kind, command),
             Input::Read { ticket } => {
                 self.on_read(ticket);
@@ -93,7 +102,12 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             Input::Flushed { applied_index } => self.on_flushed(applied_index),
             Input::SnapshotInstalled { last } => self.on_snapshot_installed(last),
             Input::SnapshotSent { to, delivered } => self.step_peer(Event::SnapshotSent { to, delivered }),
-            Input::Unreachable { peer } => self.step_peer(Event::Unreachable { peer }),
+            Input::Unreachable { peer } => {
+                if self.seen.leader == Some(peer) {
+                    self.unreachable_leader = Some(peer);
+                }
+                self.step_peer(Event::Unreachable { peer })
+            }
             Input::TransferLeadership { to } => self.step_peer(Event::TransferLeadership { to }),
             Input::Campaign => self.step_peer(Event::Campaign),
         }
@@ -205,6 +219,9 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         let lost_leadership = before.state == PeerState::Leader
             && (self.seen.state != PeerState::Leader || self.seen.term != before.term);
         let PeerStatus { term, leader, .. } = self.seen;
+        if leader != before.leader {
+            self.unreachable_leader = None;
+        }
         self.counters.proposals_lost +=
             self.proposals.on_leader_changed(term, leader, lost_leadership, &mut self.answers);
         self.reads.on_leader_changed();
@@ -229,7 +246,9 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         let proposal = Proposal { ticket, kind, command, deadline: self.deadline() };
         match leader {
             // What is held goes first: it is older.
-            Some(leader) if !self.proposals.any_held() => self.hand_on(proposal, leader),
+            Some(leader) if !self.proposals.any_held() && self.unreachable_leader.is_none() => {
+                self.hand_on(proposal, leader)
+            }
             _ => {
                 self.hold(proposal);
                 Ok(())
@@ -289,7 +308,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
     }
 
     fn hand_on_held(&mut self) -> Result<(), ReplicaError> {
-        let Some(leader) = self.seen.leader else { return Ok(()) };
+        let Some(leader) = self.seen.leader.filter(|_| self.unreachable_leader.is_none()) else { return Ok(()) };
         for proposal in self.proposals.take_held() {
             self.hand_on(proposal, leader)?;
         }

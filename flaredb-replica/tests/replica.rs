@@ -362,6 +362,28 @@ fn puts_in_the_middle_of_an_election_wait_and_succeed() {
 }
 
 #[test]
+fn puts_at_a_follower_that_lost_its_connection_to_the_leader_wait_for_the_next_leader() {
+    let mut cluster = Cluster::led_by_1(defaults);
+    cluster.crash(1);
+    cluster.step(2, Input::Unreachable { peer: 1 });
+    let put = cluster.put(2, "key", "1");
+    assert_eq!(cluster.replica(2).counters().proposals_held, 1, "it is not forwarded into a broken connection");
+    cluster.wait_for_leader();
+    cluster.ticks(2);
+    cluster.revision(2, put);
+}
+
+#[test]
+fn puts_are_forwarded_again_once_the_leader_is_heard_again() {
+    let mut cluster = Cluster::led_by_1(defaults);
+    cluster.step(2, Input::Unreachable { peer: 1 });
+    let put = cluster.put(2, "key", "1");
+    cluster.ticks(3);
+    cluster.revision(2, put);
+    assert_eq!(cluster.leader(), Some(1), "the leader is the same");
+}
+
+#[test]
 fn held_puts_are_bounded_by_count_and_by_bytes() {
     let mut cluster = Cluster::new(1, |config| config.proposals_max = 2);
     let puts: Vec<u64> = (0..3).map(|n| cluster.put(1, "a", &n.to_string())).collect();
