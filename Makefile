@@ -14,7 +14,7 @@ endif
 CARGO := cargo
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help prereqs build dev test verify fix golden bench deny clean-dev
+.PHONY: help prereqs build dev test conformance verify fix golden bench deny clean-dev
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ ifneq ($(NEXTEST),)
 else
 	$(CARGO) test --release --locked --workspace
 endif
+
+conformance: prereqs ## KV answers compared with a real etcd (ETCD=/path/to/etcd)
+	@test -x "$(ETCD)" || { echo "make conformance needs an etcd 3.5 binary: ETCD=/path/to/etcd make conformance" >&2; exit 1; }
+	ETCD="$(abspath $(ETCD))" $(CARGO) test --release --locked -p flaredb-server --test differential -- --ignored --nocapture
 
 verify: prereqs ## what CI checks before the tests: format, lints, docs; changes nothing
 	$(CARGO) fmt --all --check
