@@ -1,7 +1,8 @@
 //! The data folder: who it belongs to, its format, and the lock that keeps a second process out.
 //!
-//! A folder is made in an order in which a crash leaves either nothing that counts or the whole: LOCK, identity, then FORMAT,
-//! each file written beside its place, synced, renamed, and the folder synced. Only a folder with FORMAT is a data folder.
+//! A folder is made in an order in which a crash leaves either nothing that counts or the whole: LOCK, identity, the folders
+//! above synced, then FORMAT; each file written beside its place, synced, renamed, and the folder synced. Only a folder with
+//! FORMAT is a data folder.
 
 use crate::OpenError;
 use crate::layout::{DATA_DIR, ETCD_DIRS, FORMAT, FORMAT_FILE, IDENTITY_FILE, LOCK_FILE, MEMBER_DIR, RAFT_DIR};
@@ -60,9 +61,10 @@ impl DataDir {
                     return Err(format_error(&member, ""));
                 }
                 write_file(&member, IDENTITY_FILE, &identity_text(identity, false))?;
-                write_file(&member, FORMAT_FILE, FORMAT)?;
+                // Before FORMAT: a start that ends here is not made up for by the next one, which finds a FORMAT and goes on.
                 sync_dir(path)?;
                 sync_ancestors(path)?;
+                write_file(&member, FORMAT_FILE, FORMAT)?;
             }
         }
         make_private(&member)?;

@@ -14,6 +14,7 @@ use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, LIVE
 use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The store; its one writer.
 pub struct DataStore {
@@ -21,7 +22,8 @@ pub struct DataStore {
     unlogged: WriteOptions,
 }
 
-/// A reader of the store, on its latest state. Cheap to clone; may be used on any thread.
+/// A reader of the store, on its latest state. Cheap to clone; may be used on any thread. It may outlive the [`DataStore`],
+/// but every read fails from then on, also one that is under way.
 #[derive(Clone)]
 pub struct DataReader {
     inner: Arc<Inner>,
@@ -46,9 +48,18 @@ struct Inner {
     // Before the lock: fields are dropped in this order.
     db: DB,
     _lock: Arc<DirLock>,
+    /// The [`DataStore`] was dropped.
+    closed: AtomicBool,
 }
 
 impl Inner {
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(StoreError("the data store is closed".to_owned()));
+        }
+        Ok(())
+    }
+
     #[expect(clippy::expect_used, reason = "the database was opened with this column family")]
     fn cf(&self) -> &ColumnFamily {
         self.db.cf_handle(DATA_CF).expect("the data database has data")
@@ -68,7 +79,7 @@ impl DataStore {
         let db = DB::open_cf_descriptors(&db_options, &path, [data_cf_descriptor(options)]).map_err(broken)?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Ok(Self { inner: Arc::new(Inner { db, _lock: dir.lock() }), unlogged })
+        Ok(Self { inner: Arc::new(Inner { db, _lock: dir.lock(), closed: AtomicBool::new(false) }), unlogged })
     }
 
     /// A handle that flushes, for another thread.
@@ -119,8 +130,10 @@ impl Flusher {
 }
 
 impl Drop for DataStore {
-    /// Readers may go on, work in the background may not: a long [`Flusher::reclaim`] would hold up the end of the process.
+    /// Long reads and work in the background (a [`Flusher::reclaim`]) end: they would hold up the end of the process, and the
+    /// folder.
     fn drop(&mut self) {
+        self.inner.closed.store(true, Ordering::Relaxed);
         self.inner.db.cancel_all_background_work(false);
     }
 }
@@ -159,6 +172,7 @@ impl StoreReader for DataReader {
     type Cursor<'a> = DataCursor<'a>;
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.check_open()?;
         let value = self.inner.db.get_pinned_cf(self.inner.cf(), key).map_err(broken)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
@@ -170,24 +184,27 @@ impl StoreReader for DataReader {
             options.set_iterate_upper_bound(end);
         }
         let rows = self.inner.db.raw_iterator_cf_opt(self.inner.cf(), options);
-        Ok(DataCursor { rows, start: start.to_vec() })
+        Ok(DataCursor { inner: &self.inner, rows, start: start.to_vec() })
     }
 }
 
 /// A cursor on the state as it was when the cursor was made.
 pub struct DataCursor<'a> {
+    inner: &'a Inner,
     rows: DBRawIterator<'a>,
     start: Vec<u8>,
 }
 
 impl Cursor for DataCursor<'_> {
     fn seek(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        self.inner.check_open()?;
         // RocksDB wants a seek within the bounds.
         self.rows.seek(key.max(self.start.as_slice()));
         self.rows.status().map_err(broken)
     }
 
     fn next(&mut self) -> Result<(), StoreError> {
+        self.inner.check_open()?;
         if self.rows.valid() {
             self.rows.next();
         }

@@ -179,23 +179,50 @@ fn no_permission_child() {
     println!("\n{error}");
 }
 
-/// In a child that is nobody, because root may read everything.
 #[test]
 fn missing_permission_is_named() {
     let dir = tempdir().unwrap();
     let locked = dir.path().join("locked");
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
-    let mut child = child("no_permission_child", &locked);
-    if fs::read_dir(&locked).is_ok() {
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let program = dir.path().join("test");
+    let said = said_by_nobody("no_permission_child", dir.path(), &locked);
+    assert!(said.contains(&format!("{}: permission denied", locked.join("data").display())), "{said}");
+}
+
+#[test]
+fn unsynced_parent_child() {
+    let Some(path) = child_path() else { return };
+    for _ in 0..2 {
+        println!("\n{}", DataDir::open(&path, &identity()).map_or_else(|error| error.to_string(), |_| "opened".into()));
+    }
+}
+
+/// A folder whose own name was never made durable is no data folder, also not at the second start.
+#[test]
+fn a_folder_counts_only_once_its_parents_are_synced() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("write-only");
+    fs::create_dir(&path).unwrap();
+    // Names can be made in it, but it cannot be opened to be synced.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o300)).unwrap();
+    if fs::read_dir(&path).is_ok() {
+        std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).unwrap();
+    }
+    let said = said_by_nobody("unsynced_parent_child", dir.path(), &path);
+    assert!(!said.contains("opened"), "{said}");
+    assert_eq!(said.matches(": permission denied").count(), 2, "{said}");
+}
+
+/// What a child prints that is nobody, because root may read everything.
+fn said_by_nobody(test: &str, dir: &std::path::Path, path: &std::path::Path) -> String {
+    let mut child = child(test, path);
+    if fs::read_dir(path).is_ok() {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = dir.join("test");
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         let arguments: Vec<_> = child.get_args().map(ToOwned::to_owned).collect();
         child = std::process::Command::new(program);
-        child.args(arguments).env("FLAREDB_TEST_CHILD", &locked).current_dir("/").uid(65_534).gid(65_534);
+        child.args(arguments).env("FLAREDB_TEST_CHILD", path).current_dir("/").uid(65_534).gid(65_534);
     }
-    let output = child.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains(&format!("{}: permission denied", locked.join("data").display())), "{said}");
+    String::from_utf8_lossy(&child.output().unwrap().stdout).into_owned()
 }

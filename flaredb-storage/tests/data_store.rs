@@ -172,14 +172,20 @@ fn reclaiming_gives_back_what_deleted_rows_took() {
 }
 
 #[test]
-fn readers_outlive_the_store() {
+fn readers_and_flushers_may_outlive_the_store_but_reads_end_with_it() {
     let dir = tempdir().unwrap();
     let mut store = open(dir.path());
-    store.write(&Batch { changes: vec![put("a", "1")] }).unwrap();
+    store.write(&Batch { changes: vec![put("a", "1"), put("b", "2")] }).unwrap();
     let (reader, flusher) = (store.reader(), store.flusher());
+    let mut under_way = reader.cursor(b"", b"").unwrap();
+    under_way.seek(b"").unwrap();
     drop(store);
     flusher.reclaim();
-    assert_eq!(rows(&reader, "", "", ""), [row("a", "1")]);
+    // A long read would hold up the end of the node.
+    let closed = StoreError("the data store is closed".to_owned());
+    assert_eq!(under_way.next(), Err(closed.clone()));
+    assert_eq!(reader.cursor(b"", b"").unwrap().seek(b""), Err(closed.clone()));
+    assert_eq!(reader.get(b"a"), Err(closed));
 }
 
 /// Each batch: its number, and a row of its own; flushed now and then, as memtables fill.
