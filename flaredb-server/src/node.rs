@@ -33,8 +33,8 @@ use tokio::{
 
 /// The one region there is.
 pub const REGION_ID: u64 = 1;
-/// Threads for flushes and large reads; a burst of large reads queues up instead of taking all memory.
-const BLOCKING_THREADS_MAX: usize = 8;
+/// Threads beside the node's own: for large reads, a flush, a reclaim, and looking up the peers' names.
+const BLOCKING_THREADS_MAX: usize = api::LONG_READS_MAX + 4;
 /// A clean stop waits so long for another leader.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(2);
 

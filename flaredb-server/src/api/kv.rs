@@ -3,9 +3,7 @@
 //! What it is not: the semantics of a request (flaredb-kv), or consensus (the driver).
 
 use bytes::Bytes;
-use flaredb_kv::{
-    Command, CommandKind, KvError, Limits, RequestOp, Response as Applied, ResponseBody, StoreError, TxnRequest,
-};
+use flaredb_kv::{Command, CommandKind, Limits, RequestOp, Response as Applied, ResponseBody, TxnRequest};
 use flaredb_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest as WireTxn, TxnResponse, kv_server::Kv,
@@ -13,18 +11,19 @@ use flaredb_proto::etcdserverpb::{
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{convert, header::Headers, status};
+use super::{convert, header::Headers, reads::Reads, status};
 use crate::driver::NodeHandle;
 
 pub(super) struct KvService {
     handle: NodeHandle,
     headers: Headers,
     limits: Limits,
+    reads: Reads,
 }
 
 impl KvService {
-    pub(super) fn new(handle: NodeHandle, headers: Headers, limits: Limits) -> Self {
-        Self { handle, headers, limits }
+    pub(super) fn new(handle: NodeHandle, headers: Headers, limits: Limits, reads: Reads) -> Self {
+        Self { handle, headers, limits, reads }
     }
 
     /// Checks a write and has it committed and applied.
@@ -53,7 +52,7 @@ impl KvService {
         };
         let long = txn.compare.iter().any(|compare| !compare.range_end.is_empty())
             || txn.success.iter().chain(&txn.failure).any(is_long);
-        read(long, move || reader.txn(&txn)).await
+        self.reads.run(long, move || reader.txn(&txn)).await
     }
 }
 
@@ -77,20 +76,6 @@ fn is_long(op: &RequestOp) -> bool {
     !matches!(op, RequestOp::Range(range) if range.range_end.is_empty())
 }
 
-/// Runs a read. One key is read here; what may walk over many goes to a thread of its own, because this thread also
-/// carries the node's heartbeats.
-pub(super) async fn read<T: Send + 'static>(
-    long: bool,
-    read: impl FnOnce() -> Result<Result<T, KvError>, StoreError> + Send + 'static,
-) -> Result<T, Status> {
-    let outcome = if long {
-        tokio::task::spawn_blocking(read).await.map_err(|error| status::read_ended(&error))?
-    } else {
-        read()
-    };
-    outcome.map_err(|error| status::store_failed(&error))?.map_err(status::refused)
-}
-
 /// An answer of another kind than the request: our bug, and not the client's concern which.
 fn wrong_kind(body: &ResponseBody) -> Status {
     tracing::error!(?body, "an answer of another kind than its request");
@@ -109,8 +94,9 @@ impl Kv for KvService {
         };
         let header = self.headers.at(reader.applied().revision);
         let long = !request.range_end.is_empty();
-        let answer =
-            read(long, move || Ok(reader.range(&request)?.map(|range| convert::range_response(header, range))));
+        let answer = self
+            .reads
+            .run(long, move || Ok(reader.range(&request)?.map(|range| convert::range_response(header, range))));
         Ok(Response::new(answer.await?))
     }
 

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
-use super::{ETCD_LEVEL, header::Headers, kv::read, status};
+use super::{ETCD_LEVEL, header::Headers, reads::Reads, status};
 use crate::driver::NodeHandle;
 
 /// How long a transfer of leadership may take.
@@ -21,11 +21,12 @@ const TRANSFER_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct MaintenanceService {
     handle: NodeHandle,
     headers: Headers,
+    reads: Reads,
 }
 
 impl MaintenanceService {
-    pub(super) fn new(handle: NodeHandle, headers: Headers) -> Self {
-        Self { handle, headers }
+    pub(super) fn new(handle: NodeHandle, headers: Headers, reads: Reads) -> Self {
+        Self { handle, headers, reads }
     }
 }
 
@@ -83,7 +84,7 @@ impl Maintenance for MaintenanceService {
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let reader = self.handle.serializable_reader().map_err(status::read_failed)?;
         let header = self.headers.at(reader.applied().revision);
-        let content = read(true, move || reader.hash(0)).await?;
+        let content = self.reads.run(true, move || reader.hash(0)).await?;
         Ok(Response::new(HashResponse { header: Some(header), hash: content.hash }))
     }
 
@@ -91,7 +92,7 @@ impl Maintenance for MaintenanceService {
         let reader = self.handle.serializable_reader().map_err(status::read_failed)?;
         let header = self.headers.at(reader.applied().revision);
         let revision = request.get_ref().revision;
-        let content = read(true, move || reader.hash(revision)).await?;
+        let content = self.reads.run(true, move || reader.hash(revision)).await?;
         Ok(Response::new(HashKvResponse {
             header: Some(header),
             hash: content.hash,

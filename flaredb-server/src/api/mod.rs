@@ -11,6 +11,7 @@ mod incoming;
 mod kv;
 mod maintenance;
 mod metadata;
+mod reads;
 mod status;
 mod unserved;
 
@@ -29,6 +30,8 @@ use crate::driver::NodeHandle;
 use header::Headers;
 use incoming::Incoming;
 use metadata::CheckMetadata;
+pub use reads::LONG_READS_MAX;
+use reads::Reads;
 
 /// The level of etcd's API, as `Maintenance.Status` reports it. Digits and dots only: clients read it as numbers.
 pub const ETCD_LEVEL: &str = "3.5.0";
@@ -74,6 +77,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let headers = Headers::new(handle.clone());
     let check = CheckMetadata::new(handle.clone());
+    let reads = Reads::new();
     let receive_bytes_max = limits.request_bytes_max.saturating_add(RECEIVE_HEADROOM_BYTES);
     // The generated servers have the same builders without a trait in common.
     macro_rules! service {
@@ -98,9 +102,9 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service!(KvServer, kv::KvService::new(handle.clone(), headers.clone(), limits)))
+        .add_service(service!(KvServer, kv::KvService::new(handle.clone(), headers.clone(), limits, reads.clone())))
         .add_service(service!(ClusterServer, cluster::ClusterService::new(handle.clone(), headers.clone())))
-        .add_service(service!(MaintenanceServer, maintenance::MaintenanceService::new(handle, headers)))
+        .add_service(service!(MaintenanceServer, maintenance::MaintenanceService::new(handle, headers, reads)))
         .add_service(service!(WatchServer, unserved::WatchService))
         .add_service(service!(LeaseServer, unserved::LeaseService))
         .add_service(service!(AuthServer, unserved::AuthService))

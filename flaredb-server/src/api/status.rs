@@ -58,7 +58,7 @@ fn request_failed(error: RequestError) -> Status {
         RequestError::TooManyRequests => Status::resource_exhausted(TOO_MANY_REQUESTS),
         RequestError::LeaderLost => Status::unavailable(LEADER_CHANGED),
         RequestError::Timeout => Status::unavailable(TIMED_OUT),
-        RequestError::Stopped => Status::unavailable(STOPPED),
+        RequestError::Stopped => stopped(),
         RequestError::Internal(text) => internal(&text),
     }
 }
@@ -66,6 +66,11 @@ fn request_failed(error: RequestError) -> Status {
 /// There is no leader, and the client asked to be told at once, or waited in vain.
 pub(super) fn no_leader() -> Status {
     Status::unavailable(NO_LEADER)
+}
+
+/// The node stops or has stopped.
+pub(super) fn stopped() -> Status {
+    Status::unavailable(STOPPED)
 }
 
 /// This node's data is larger than its quota. The write was not proposed: it never takes effect.
@@ -112,7 +117,7 @@ pub(super) fn store_failed(error: &StoreError) -> Status {
 /// A read on a thread of its own did not come back: the node stops, or the read met a bug of ours.
 pub(super) fn read_ended(error: &tokio::task::JoinError) -> Status {
     if error.is_cancelled() {
-        return Status::unavailable(STOPPED);
+        return stopped();
     }
     tracing::error!(%error, "a read ended in a bug");
     internal("a read ended in a bug; the server's log says more")

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use flaredb_proto::etcdserverpb::{PutRequest, RangeRequest, kv_client::KvClient};
+use flaredb_proto::etcdserverpb::{
+    PutRequest, RangeRequest, RequestOp, TxnRequest, kv_client::KvClient, request_op::Request as Op,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -89,4 +91,29 @@ async fn a_stop_does_not_wait_for_clients_that_stay() {
     timeout(STOP_TIME_MAX, node.stop()).await.expect("the stop ends");
     assert!(client.range(RangeRequest { key: "k".into(), ..Default::default() }).await.is_err());
     assert!(TcpStream::connect(address).await.is_err(), "the port is free");
+}
+
+/// Reads that nobody waits for any more must not be made before the node may end.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_backlog_of_large_reads() {
+    let node = start_single_node().await;
+    let mut client = KvClient::new(node.connect().await);
+    let op = |request| RequestOp { request: Some(request) };
+    for batch in 0..25 {
+        let put = |i| PutRequest { key: format!("{batch}-{i}").into(), ..Default::default() };
+        let success = (0..100).map(|i| op(Op::RequestPut(put(i)))).collect();
+        client.txn(TxnRequest { success, ..Default::default() }).await.unwrap();
+    }
+    // Each goes over everything a hundred times.
+    let everything =
+        RangeRequest { key: vec![0].into(), range_end: vec![0].into(), count_only: true, ..Default::default() };
+    let read = TxnRequest { success: vec![op(Op::RequestRange(everything)); 100], ..Default::default() };
+    let mut first = client.clone();
+    let first = first.txn(read.clone());
+    for _ in 0..600 {
+        let (mut client, read) = (client.clone(), read.clone());
+        tokio::spawn(async move { client.txn(read).await });
+    }
+    assert!(first.await.unwrap().into_inner().succeeded);
+    timeout(STOP_TIME_MAX, node.stop()).await.expect("the stop ends");
 }
