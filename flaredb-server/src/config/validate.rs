@@ -15,6 +15,8 @@ use std::{
 };
 use tracing::Level;
 
+/// What the peers' handshake has room for.
+const NAME_BYTES_MAX: usize = 1 << 10;
 const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 const REQUEST_BYTES_WARN: u64 = 10 << 20;
 /// A request travels as one log entry in one frame between members.
@@ -72,6 +74,10 @@ fn name(given: &Values) -> Result<String, ConfigError> {
             wrong: "not a member name".into(),
             fix: "write one without '=', ',', '/' and spaces around it".into(),
         });
+    }
+    if value.len() > NAME_BYTES_MAX {
+        let fix = format!("write one of at most {NAME_BYTES_MAX} bytes");
+        return Err(ConfigError::BadValue { origin, value, wrong: "not a member name".into(), fix });
     }
     Ok(value)
 }

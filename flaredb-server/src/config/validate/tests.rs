@@ -153,6 +153,13 @@ fn limits() {
     assert!(error(&["--snapshot-count=0"]).contains("out of range"));
 }
 
+/// The peers' handshake has room for so much, and asserts that nothing longer gets there.
+#[test]
+fn a_name_is_at_most_1_kib() {
+    assert_eq!(run(&["--name", &"n".repeat(1024)]).unwrap().node.name.len(), 1024);
+    assert!(error(&["--name", &"n".repeat(1025)]).ends_with("not a member name; write one of at most 1024 bytes"));
+}
+
 #[test]
 fn names_that_would_break_the_list() {
     for bad in ["a=b", "a,b", "../a", " a"] {
