@@ -41,7 +41,8 @@ impl Decision {
         branch(txn, self.succeeded)
     }
 
-    /// Refuses the transaction if one of its operations cannot be executed in the state before it.
+    /// Refuses the transaction if one of its operations cannot be executed in the state before it. The puts of all levels
+    /// are looked at before the first range, as in etcd: that decides which refusal a transaction with two faults gets.
     pub(crate) fn check<V: View>(
         &self,
         txn: &TxnRequest,
@@ -49,19 +50,28 @@ impl Decision {
         current: i64,
         compact_revision: i64,
     ) -> Result<(), Stop> {
+        self.try_each(txn, &mut |op| match op {
+            RequestOp::Put(put) => check_put(put, view, current),
+            _ => Ok(()),
+        })?;
+        self.try_each(txn, &mut |op| match op {
+            RequestOp::Range(range) => Ok(check_range(range, current, compact_revision)?),
+            _ => Ok(()),
+        })
+    }
+
+    /// Visits every operation that runs, nested ones where they stand, until one fails.
+    fn try_each(&self, txn: &TxnRequest, visit: &mut dyn FnMut(&RequestOp) -> Result<(), Stop>) -> Result<(), Stop> {
         let mut nested = self.nested.iter();
         for op in self.branch(txn) {
-            match op {
-                RequestOp::Range(range) => check_range(range, current, compact_revision)?,
-                RequestOp::Put(put) => check_put(put, view, current)?,
-                RequestOp::DeleteRange(_) => {}
-                RequestOp::Txn(inner) => {
-                    let decision = nested.next();
-                    assert!(decision.is_some(), "every nested transaction of the branch has a decision");
-                    if let Some(decision) = decision {
-                        decision.check(inner, view, current, compact_revision)?;
-                    }
+            if let RequestOp::Txn(inner) = op {
+                let decision = nested.next();
+                assert!(decision.is_some(), "every nested transaction of the branch has a decision");
+                if let Some(decision) = decision {
+                    decision.try_each(inner, visit)?;
                 }
+            } else {
+                visit(op)?;
             }
         }
         Ok(())

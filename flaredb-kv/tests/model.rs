@@ -78,7 +78,8 @@ impl Model {
             }
             Command::Txn(txn) => {
                 txn.check(&Limits { request_bytes_max: usize::MAX, txn_ops_max: 1000, txn_depth_max: 32 })?;
-                self.check_txn(txn)?;
+                self.check_puts(txn)?;
+                self.check_ranges(txn)?;
                 ResponseBody::Txn(self.txn(txn, &mut step)?)
             }
         };
@@ -88,7 +89,7 @@ impl Model {
         Ok(Response { revision: self.revision(), body })
     }
 
-    fn check_txn(&self, txn: &TxnRequest) -> Result<(), KvError> {
+    fn check_ranges(&self, txn: &TxnRequest) -> Result<(), KvError> {
         let branch = if self.holds(txn) { &txn.success } else { &txn.failure };
         for op in branch {
             match op {
@@ -96,13 +97,24 @@ impl Model {
                 RequestOp::Range(range) if range.revision != 0 && range.revision < self.compact => {
                     return Err(KvError::Compacted);
                 }
+                RequestOp::Txn(inner) => self.check_ranges(inner)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_puts(&self, txn: &TxnRequest) -> Result<(), KvError> {
+        let branch = if self.holds(txn) { &txn.success } else { &txn.failure };
+        for op in branch {
+            match op {
                 RequestOp::Put(put)
                     if (put.ignore_value || put.ignore_lease) && !self.newest().contains_key(&put.key) =>
                 {
                     return Err(KvError::KeyNotFound);
                 }
                 RequestOp::Put(put) if put.lease != 0 => return Err(KvError::LeaseNotFound),
-                RequestOp::Txn(inner) => self.check_txn(inner)?,
+                RequestOp::Txn(inner) => self.check_puts(inner)?,
                 _ => {}
             }
         }

@@ -194,8 +194,12 @@ fn m05_a_refused_command_leaves_no_trace() {
         (vec![op_put("a", "x"), RequestOp::Range(range_at("a", "", 4))], KvError::FutureRevision),
         (vec![op_put("a", "x"), RequestOp::Range(range_at("a", "", -1))], KvError::Compacted),
         (vec![op_put("a", "x"), keep_value("absent")], KvError::KeyNotFound),
-        (vec![op_put("x", "x"), nested(with_lease)], KvError::LeaseNotFound),
+        (vec![op_put("x", "x"), nested(with_lease.clone())], KvError::LeaseNotFound),
         (vec![op_put("x", "x"), nested(nested(RequestOp::Range(range_at("a", "", 9))))], KvError::FutureRevision),
+        // The puts of all levels are looked at before the ranges.
+        (vec![RequestOp::Range(range_at("a", "", 9)), keep_value("absent")], KvError::KeyNotFound),
+        (vec![RequestOp::Range(range_at("a", "", 2)), nested(keep_value("absent"))], KvError::KeyNotFound),
+        (vec![nested(RequestOp::Range(range_at("a", "", 2))), with_lease.clone()], KvError::LeaseNotFound),
         // Only found out while executing: the key was there before, and an earlier operation deleted it. etcd crashes here.
         (vec![op_put("0", "x"), op_delete("a", "\0"), keep_value("a")], KvError::KeyNotFound),
         (vec![op_put("b", "x"), op_put("b", "y")], KvError::DuplicateKey),
