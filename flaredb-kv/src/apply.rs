@@ -128,6 +128,8 @@ impl<C: Cursor> Applier<C> {
                     let Some(decision) = decision else { continue };
                     ResponseBody::Txn(self.txn(inner, decision)?)
                 }
+                // Refused by the rules already.
+                RequestOp::Nothing => return Err(KvError::KeyNotFound.into()),
             };
             // etcd fills the header of a nested transaction's answer with nothing.
             let revision = if matches!(body, ResponseBody::Txn(_)) { 0 } else { self.current() };

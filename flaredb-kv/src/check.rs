@@ -104,6 +104,8 @@ fn check_ops(txn: &TxnRequest, ops_max: usize, depth_max: usize) -> Result<(), K
             RequestOp::Put(put) => check_put(put)?,
             RequestOp::DeleteRange(delete) => check_delete(delete)?,
             RequestOp::Txn(nested) => check_ops(nested, ops_max - ops, depth_max - 1)?,
+            // etcd's words for it.
+            RequestOp::Nothing => return Err(KvError::KeyNotFound),
         }
     }
     Ok(())

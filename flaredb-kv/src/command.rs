@@ -1,9 +1,8 @@
 //! Requests to and from etcd's protobuf messages (rpc.proto of etcdserverpb), written by hand: keys and values of a decoded
 //! request are slices of the bytes that arrived, so that a value is not copied between the wire and the store.
 //!
-//! Decoding says only whether the bytes are a request; whether the request may be made is `check.rs`. Two refusals of the
-//! latter kind are made here because the plain types cannot express the offence: an unknown sort order or target, and a
-//! transaction's operation with nothing in it (etcd: "key not found").
+//! Decoding says only whether the bytes are a request; whether the request may be made is `check.rs`. One refusal of the
+//! latter kind is made here because the plain types cannot express the offence: an unknown sort order or target.
 
 use bytes::Bytes;
 
@@ -301,17 +300,17 @@ impl TxnRequest {
 impl RequestOp {
     /// Of several members of the oneof the last one counts, and replaces the earlier ones whole, as in etcd's decoder.
     fn read(mut reader: WireReader<'_>, depth: usize) -> Result<Self, KvError> {
-        let mut op = None;
+        let mut op = Self::Nothing;
         while let Some(field) = reader.field()? {
             match field.number {
-                1 => op = Some(Self::Range(RangeRequest::read(reader.message(field)?)?)),
-                2 => op = Some(Self::Put(PutRequest::read(reader.message(field)?)?)),
-                3 => op = Some(Self::DeleteRange(DeleteRangeRequest::read(reader.message(field)?)?)),
-                4 => op = Some(Self::Txn(TxnRequest::read(reader.message(field)?, depth + 1)?)),
+                1 => op = Self::Range(RangeRequest::read(reader.message(field)?)?),
+                2 => op = Self::Put(PutRequest::read(reader.message(field)?)?),
+                3 => op = Self::DeleteRange(DeleteRangeRequest::read(reader.message(field)?)?),
+                4 => op = Self::Txn(TxnRequest::read(reader.message(field)?, depth + 1)?),
                 _ => reader.skip(field)?,
             }
         }
-        op.ok_or(KvError::KeyNotFound)
+        Ok(op)
     }
 
     fn write<S: Sink>(&self, out: &mut S) {
@@ -320,6 +319,7 @@ impl RequestOp {
             Self::Put(request) => out.message(2, |out: &mut S| request.write(out)),
             Self::DeleteRange(request) => out.message(3, |out: &mut S| request.write(out)),
             Self::Txn(request) => out.message(4, |out: &mut S| request.write(out)),
+            Self::Nothing => {}
         }
     }
 }

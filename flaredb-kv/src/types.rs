@@ -130,6 +130,8 @@ pub enum RequestOp {
     DeleteRange(DeleteRangeRequest),
     /// A transaction within; its comparisons see the state before the outermost one.
     Txn(TxnRequest),
+    /// Not said, or nothing that this version knows. A transaction with it is refused.
+    Nothing,
 }
 
 /// A comparison of one key, or of every key of a range.

@@ -144,6 +144,7 @@ impl Model {
                 }
                 RequestOp::Range(range) => ResponseBody::Range(answer(&step.state, range)),
                 RequestOp::Txn(inner) => ResponseBody::Txn(self.txn(inner, step)?),
+                RequestOp::Nothing => return Err(KvError::KeyNotFound),
             };
             let revision = match &mut body {
                 ResponseBody::Txn(_) => 0,

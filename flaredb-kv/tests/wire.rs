@@ -13,7 +13,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use flaredb_kv::{
-    Command, CommandKind, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, KvError,
+    Command, CommandKind, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, KvError, Limits,
     PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TXN_DEPTH_MAX, TxnRequest,
 };
 
@@ -189,7 +189,15 @@ fn unknown_enum_values() {
 
 #[test]
 fn an_operation_with_nothing_in_it_is_refused_as_in_etcd() {
-    assert_eq!(TxnRequest::decode(&bytes(b"\x12\x00")), Err(KvError::KeyNotFound));
+    let limits = Limits::default();
+    let empty = TxnRequest::decode(&bytes(b"\x12\x00")).unwrap();
+    assert_eq!(empty, txn(&[], &[RequestOp::Nothing], &[]));
+    assert_eq!(empty.encode(), bytes(b"\x12\x00"));
+    assert_eq!(empty.check(&limits), Err(KvError::KeyNotFound));
+    assert_eq!(txn(&[], &[], &[RequestOp::Nothing]).check(&limits), Err(KvError::KeyNotFound));
+    assert!(!empty.is_read_only() && !empty.is_serializable());
+    let after_a_fault = txn(&[], &[op_put("", ""), RequestOp::Nothing], &[]);
+    assert_eq!(after_a_fault.check(&limits), Err(KvError::EmptyKey), "the first fault counts");
     assert_eq!(TxnRequest::decode(&bytes(b"\x1a\x02\xf8\x01")), Err(KvError::Malformed));
 }
 

@@ -62,7 +62,7 @@ fn has_put(command: &Command) -> bool {
         txn.success.iter().chain(&txn.failure).any(|op| match op {
             RequestOp::Put(_) => true,
             RequestOp::Txn(txn) => in_txn(txn),
-            RequestOp::Range(_) | RequestOp::DeleteRange(_) => false,
+            RequestOp::Range(_) | RequestOp::DeleteRange(_) | RequestOp::Nothing => false,
         })
     }
     match command {
