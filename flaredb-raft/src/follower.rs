@@ -78,7 +78,9 @@ impl<S: RaftStorage> Peer<S> {
         if known || snapshot.last.index <= self.log.commit() {
             self.acknowledge(Ack { to: from, round: 0, matched: 0 });
         } else if self.log.term_of(snapshot.last.index)? == Some(snapshot.last.term) {
-            // The log has it all; only the knowledge that it is committed was missing.
+            // The log has it all; only the knowledge that it is committed was missing. An older snapshot that waits would take
+            // that back.
+            self.install = None;
             self.log.commit_to(snapshot.last.index);
             self.acknowledge(Ack { to: from, round: 0, matched: snapshot.last.index });
         } else {

@@ -5,6 +5,7 @@
 //! leadership goes on; the leader keeps one counter per mark. A batch that is lost, late or repeated is dropped without an
 //! answer: its outcome is unknown to the client, as it would be after a crash. Only a leader that has *not* appended says so.
 
+use crate::entry::entry_size;
 use crate::num::to_u64;
 use crate::peer::Peer;
 use crate::role::Role;
@@ -23,6 +24,8 @@ const MARKS_MAX: usize = 1024;
 pub(crate) struct ForwardedProposals {
     /// With the host's tickets.
     pub(crate) unsent: Vec<ForwardedProposal>,
+    /// Of these.
+    unsent_bytes: u64,
     /// Sent, by number: the host's ticket, and the tick at which it is forgotten.
     sent: BTreeMap<u64, (u64, u64)>,
 }
@@ -52,8 +55,17 @@ impl<S: RaftStorage> Peer<S> {
         let refusal = match &mut self.role {
             Role::Leader(_) => self.append_proposal(command, context).err(),
             Role::Follower(follower) if follower.leader.is_some() => {
-                follower.proposals.unsent.push(ForwardedProposal { ticket, command, context });
-                None
+                let size = entry_size(&command, context.as_ref());
+                let full = follower.proposals.unsent_bytes.saturating_add(size) > self.config.uncommitted_bytes_max;
+                // They leave with the next effects, unless the disk does not hold the term yet; it may take its time.
+                let waits = self.durable.current_term < self.term;
+                if waits && full && !follower.proposals.unsent.is_empty() {
+                    Some(RefuseReason::TooManyUncommitted)
+                } else {
+                    follower.proposals.unsent_bytes += size;
+                    follower.proposals.unsent.push(ForwardedProposal { ticket, command, context });
+                    None
+                }
             }
             _ => Some(RefuseReason::NoLeader),
         };
@@ -70,6 +82,7 @@ impl<S: RaftStorage> Peer<S> {
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         let mut batches = Vec::new();
+        follower.proposals.unsent_bytes = 0;
         for proposal in core::mem::take(&mut follower.proposals.unsent) {
             self.proposals_forwarded += 1;
             follower.proposals.sent.insert(self.proposals_forwarded, (proposal.ticket, expires_at));
@@ -142,6 +155,7 @@ impl<S: RaftStorage> Peer<S> {
     /// The leader is lost: what was not sent to it certainly never takes effect; of the rest nothing is known.
     pub(crate) fn refuse_unsent_proposals(&mut self) {
         let Role::Follower(follower) = &mut self.role else { return };
+        follower.proposals.unsent_bytes = 0;
         let unsent = core::mem::take(&mut follower.proposals.unsent);
         let refused =
             unsent.into_iter().map(|proposal| Refused { ticket: proposal.ticket, reason: RefuseReason::NoLeader });

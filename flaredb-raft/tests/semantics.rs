@@ -499,6 +499,22 @@ fn r13_of_two_snapshots_the_newer_is_installed() {
 }
 
 #[test]
+fn r13_a_snapshot_that_waits_is_dropped_when_a_newer_one_is_in_the_log() {
+    let conf_state = ConfState { voters: vec![1, 2, 3] };
+    let install = |last| Body::InstallSnapshot { snapshot: SnapshotMeta { last, conf_state: conf_state.clone() } };
+    let log = vec![entry(1, 1, ""), entry(2, 1, "a"), entry(3, 3, "b")];
+    let mut peer = peer_with(hard_state(3, None, 1), log);
+    // 2@2 contradicts the log; it waits for the write of the new term. 3@3 is in the log, which commits it.
+    peer.step(message(2, 1, 4, install(id(2, 2)))).unwrap();
+    let write = peer.take_effects().write.unwrap();
+    peer.step(message(2, 1, 4, install(id(3, 3)))).unwrap();
+    peer.storage().apply_write(&write);
+    peer.step(Event::WriteDone { id: write.id }).unwrap();
+    let (_, applied) = settle(&mut peer);
+    assert_eq!((applied.len(), peer.last()), (2, id(3, 3)), "what is committed is not replaced by something older");
+}
+
+#[test]
 fn r14_the_position_before_the_log_is_known_and_a_follower_behind_it_gets_a_snapshot() {
     let mut cluster = Cluster::new(&[1, 2, 3], &[1, 2, 3], |config| config.cache_bytes_max = 1);
     cluster.elect(1);
@@ -522,6 +538,28 @@ fn r14_the_position_before_the_log_is_known_and_a_follower_behind_it_gets_a_snap
     assert!(cluster.trace.iter().any(|line| line == "n1: sends snapshot 4@1 to n3"), "{:?}", cluster.trace);
     assert_eq!((cluster.status(3).last_applied, cluster.peer(3).storage().first_index().unwrap()), (4, 5));
     assert_eq!(cluster.nodes[&3].history, cluster.nodes[&1].history);
+}
+
+#[test]
+fn proposals_that_cannot_leave_because_of_a_slow_disk_are_bounded() {
+    // n1 follows n2 in term 2, which is not durable, so it forwards nothing; its clients go on proposing.
+    let disk = MemoryStorage::new(&[1, 2, 3]);
+    let mut peer = Peer::new(Config { uncommitted_bytes_max: 100, ..Config::new(1, 1) }, disk, 0).unwrap();
+    peer.step(message(2, 1, 2, append(id(0, 0), vec![], 0))).unwrap();
+    let write = peer.take_effects().write.unwrap();
+    for ticket in 1..=10 {
+        peer.step(Event::Propose { ticket, command: Bytes::from(vec![7; 60]), context: None }).unwrap();
+    }
+    let refused = peer.take_effects().refused;
+    assert!(refused.iter().all(|refused| refused.reason == RefuseReason::TooManyUncommitted), "{refused:?}");
+    assert_eq!(refused.iter().map(|refused| refused.ticket).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    // Those that were taken leave with the write, and then there is room again.
+    peer.storage().apply_write(&write);
+    peer.step(Event::WriteDone { id: write.id }).unwrap();
+    settle(&mut peer);
+    peer.step(Event::Propose { ticket: 11, command: Bytes::from("x"), context: None }).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert!(matches!(sent.last().unwrap().body, Body::Propose { .. }));
 }
 
 #[test]
