@@ -16,13 +16,11 @@ use crate::{
 impl Command {
     /// Refuses what must not be proposed: broken rules and exceeded limits.
     pub fn check(&self, limits: &Limits) -> Result<(), KvError> {
-        if self.encoded_len() > limits.request_bytes_max {
-            return Err(KvError::RequestTooLarge);
-        }
         match self {
-            Self::Txn(txn) => txn.check(limits),
-            other => other.check_rules(),
+            Self::Txn(txn) => txn.check(limits)?,
+            other => other.check_rules()?,
         }
+        if self.encoded_len() > limits.request_bytes_max { Err(KvError::RequestTooLarge) } else { Ok(()) }
     }
 
     /// The rules without the limits: what apply holds against every command, identically on every member.

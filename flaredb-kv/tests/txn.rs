@@ -265,6 +265,8 @@ fn limits_count_as_etcd_counts() {
     let large = Command::Put(put("a", "012345678901234567"));
     assert_eq!(large.encoded_len(), large.encode().len());
     assert_eq!(large.check(&tight), Err(KvError::RequestTooLarge));
+    let faulty = PutRequest { ignore_value: true, ..put("a", "012345678901234567") };
+    assert_eq!(Command::Put(faulty).check(&tight), Err(KvError::ValueProvided), "the rules come before the size");
 }
 
 #[test]
