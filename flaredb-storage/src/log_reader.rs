@@ -43,33 +43,20 @@ impl LogReader {
     /// As [`RaftStorage::term_of`], but not answered for the truncated position.
     pub fn chain_at(&self, index: u64) -> Result<u64, StorageError> {
         self.check_index(index)?;
-        self.shared.read_record(index).map(|(_, chain)| chain)
+        self.shared.read_record(index).map(|(_, chain)| chain).map_err(|error| self.or_compacted(index, error))
     }
 
-    fn check_index(&self, index: u64) -> Result<(), StorageError> {
-        let bounds = self.shared.bounds();
-        if index <= bounds.truncated.index {
-            return Err(StorageError::Compacted { index, first: bounds.truncated.index.saturating_add(1) });
+    /// The writer may remove entries while they are read. It publishes that before, so what was not found and is not in the
+    /// log any more was truncated; everything else is damage.
+    fn or_compacted(&self, index: u64, error: StorageError) -> StorageError {
+        match self.check_index(index) {
+            Err(compacted @ StorageError::Compacted { .. }) => compacted,
+            _ => error,
         }
-        if index > bounds.last.index {
-            return Err(StorageError::Unavailable { index, last: bounds.last });
-        }
-        Ok(())
-    }
-}
-
-impl RaftStorage for LogReader {
-    fn initial_state(&self) -> Result<InitialState, StorageError> {
-        Ok(InitialState { hard_state: self.shared.read_state()?, conf_state: self.shared.read_state()? })
     }
 
-    fn entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {
+    fn read_entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {
         let mut entries: Vec<RaftLogEntry> = Vec::new();
-        let Some(last_wanted) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
-            return Ok(entries);
-        };
-        self.check_index(range.start)?;
-        self.check_index(last_wanted)?;
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(log_key(self.shared.region, range.end));
         let mut rows = self.shared.db.raw_iterator_cf_opt(self.shared.log_cf(), options);
@@ -105,6 +92,33 @@ impl RaftStorage for LogReader {
         Ok(entries)
     }
 
+    fn check_index(&self, index: u64) -> Result<(), StorageError> {
+        let bounds = self.shared.bounds();
+        if index <= bounds.truncated.index {
+            return Err(StorageError::Compacted { index, first: bounds.truncated.index.saturating_add(1) });
+        }
+        if index > bounds.last.index {
+            return Err(StorageError::Unavailable { index, last: bounds.last });
+        }
+        Ok(())
+    }
+}
+
+impl RaftStorage for LogReader {
+    fn initial_state(&self) -> Result<InitialState, StorageError> {
+        Ok(InitialState { hard_state: self.shared.read_state()?, conf_state: self.shared.read_state()? })
+    }
+
+    fn entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {
+        let Some(last_wanted) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
+            return Ok(Vec::new());
+        };
+        self.check_index(range.start)?;
+        self.check_index(last_wanted)?;
+        let first = range.start;
+        self.read_entries(range, bytes_max).map_err(|error| self.or_compacted(first, error))
+    }
+
     fn term_of(&self, index: u64) -> Result<u64, StorageError> {
         let bounds = self.shared.bounds();
         if index == bounds.truncated.index {
@@ -113,8 +127,12 @@ impl RaftStorage for LogReader {
         if index == bounds.last.index {
             return Ok(bounds.last.term);
         }
-        self.check_index(index)?;
-        self.shared.read_record(index).map(|(id, _)| id.term)
+        let result = self.check_index(index).and_then(|()| self.shared.read_record(index));
+        result.map(|(id, _)| id.term).or_else(|error| {
+            // Overtaken by a truncation up to here: its end's term is known.
+            let truncated = self.shared.bounds().truncated;
+            if index == truncated.index { Ok(truncated.term) } else { Err(self.or_compacted(index, error)) }
+        })
     }
 
     fn first_index(&self) -> Result<u64, StorageError> {

@@ -105,10 +105,10 @@ impl LogWriter {
         let first = self.truncated.id.index.saturating_add(1);
         self.delete_entries(&mut batch, first, up_to.index.saturating_add(1));
         self.put_state(&mut batch, &truncated);
-        self.commit(batch, true)?;
+        // Published first: a reader that misses an entry looks here again, to tell truncation from damage.
         self.truncated = truncated;
         self.publish();
-        Ok(())
+        self.commit(batch, true)
     }
 
     /// Replaces the whole log by a snapshot's position: no entries, its configuration, this hard state. Atomic and durable.

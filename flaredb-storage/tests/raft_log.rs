@@ -280,3 +280,30 @@ fn two_hundred_thousand_entries_are_verified_quickly() {
     }
     let _ = options();
 }
+
+/// The log thread truncates while the driver's thread reads: a reader that is overtaken is told so, and does not take what was
+/// removed for damage, which would end the process.
+#[test]
+fn a_read_that_a_truncation_overtakes_finds_the_log_compacted_not_broken() {
+    const LAST: u64 = 3000;
+    let dir = tempdir().unwrap();
+    let (reader, mut writer) = open(dir.path()).unwrap();
+    writer.write(&write(1, LAST, entries(1, LAST, 1))).unwrap();
+    let truncating = std::thread::spawn(move || {
+        for up_to in (1..LAST).step_by(10) {
+            writer.truncate_prefix(id(up_to, 1)).unwrap();
+        }
+    });
+    let is_right = |result: Result<(), StorageError>| match result {
+        Ok(()) | Err(StorageError::Compacted { .. }) => {}
+        Err(error) => panic!("{error}"),
+    };
+    while !truncating.is_finished() {
+        let first = reader.first_index().unwrap();
+        is_right(reader.term_of(first).map(drop));
+        is_right(reader.term_of((first + 9).min(LAST)).map(drop));
+        is_right(reader.entries(first..(first + 3).min(LAST), 1000).map(drop));
+        is_right(reader.chain_at(first).map(drop));
+    }
+    truncating.join().unwrap();
+}
