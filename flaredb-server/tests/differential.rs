@@ -16,10 +16,10 @@
 //! Where etcd leaves something open or does wrong, the comparison or the generator goes around it:
 //! - order among rows that are equal in what they are sorted by: etcd's sort is not stable. Such rows are compared as a set,
 //!   and where a limit cuts through them, by their number;
-//! - an unknown sort order or target: etcd 3.5.1 lets it through, later releases refuse it with "invalid sort option", and
-//!   so does FlareDB, which alone is asked;
+//! - an unknown sort order or target: etcd 3.5.1 passes over the order, and the target ends its process. "invalid sort
+//!   option" is what later releases say, and FlareDB, which alone is asked;
 //! - a delete "from key on" before a put with `ignore_value` or `ignore_lease` of a deleted key in the same transaction: no
-//!   check of etcd's sees it and executing it ends the process, so that it is not generated.
+//!   check of etcd's sees it, and executing it ends the process. It is not generated; flaredb-kv's tests have it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -28,6 +28,8 @@ const KEYS: [&[u8]; 14] = [
 const VALUES: [&[u8]; 6] = [b"", b"x", b"y", b"\0", b"x\0", b"\xff"];
 /// etcd's default for operations per transaction.
 const TXN_OPS_MAX: usize = 128;
+/// etcd's default for the size of a request. A value as long makes it larger.
+const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// FlareDB's bound on transactions inside each other.
 const TXN_DEPTH_MAX: usize = 8;
 
@@ -45,11 +47,13 @@ pub struct Generator {
     compacted: i64,
     answered: u64,
     refused: u64,
+    /// How many of the keys are in use: with few, transactions meet themselves.
+    keys: usize,
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Self {
-        Self { state: seed, revision: 1, compacted: -1, answered: 0, refused: 0 }
+        Self { state: seed, revision: 1, compacted: -1, answered: 0, refused: 0, keys: KEYS.len() }
     }
 
     /// splitmix64.
@@ -108,6 +112,7 @@ impl Generator {
     }
 
     pub fn step(&mut self) -> Step {
+        self.keys = if self.chance(15) { 3 } else { KEYS.len() };
         Step::Both(match self.below(100) {
             0..30 => Op::Put(self.put()),
             30..55 => Op::Range(self.range()),
@@ -116,7 +121,7 @@ impl Generator {
             94..95 => Op::Txn(self.crowded_txn()),
             95..96 => Op::Txn(self.deep_txn(TXN_DEPTH_MAX)),
             96..98 => Op::Compact(self.compact()),
-            98..99 => Op::Range(RangeRequest { key: self.key(), ..self.range() }),
+            98 if self.chance(10) => Op::Put(PutRequest { value: vec![b'v'; REQUEST_BYTES_MAX].into(), ..self.put() }),
             _ => return self.documented(),
         })
     }
@@ -155,7 +160,7 @@ impl Generator {
     }
 
     fn key<T: From<&'static [u8]>>(&mut self) -> T {
-        self.choose(&KEYS).into()
+        self.choose(&KEYS[..self.keys]).into()
     }
 
     /// Sometimes none, which is refused.
