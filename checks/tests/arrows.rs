@@ -1,15 +1,16 @@
 //! The arrows of ARCHITECTURE.md, proved on `cargo metadata`: which crate of ours depends on which, and that the
 //! deterministic layers never see a runtime, gRPC, RocksDB, a clock crate or a random number generator.
 
+use flaredb_checks::root;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::{env, process::Command};
 
 fn metadata() -> Value {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path", manifest])
+        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
@@ -114,10 +115,9 @@ fn the_consensus_core_is_ours_and_needs_no_standard_library() {
             "{name} is someone else's consensus"
         );
     }
-    let lib =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../flaredb-raft/src/lib.rs")).expect("lib.rs");
+    let lib = std::fs::read_to_string(root().join("flaredb-raft/src/lib.rs")).expect("lib.rs");
     assert!(lib.contains("#![no_std]"), "flaredb-raft must stay no_std");
-    let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../flaredb-raft/src")).expect("src");
+    let sources = std::fs::read_dir(root().join("flaredb-raft/src")).expect("src");
     for file in sources {
         let path = file.expect("entry").path();
         if path.extension().is_some_and(|extension| extension == "rs") {
@@ -129,8 +129,7 @@ fn the_consensus_core_is_ours_and_needs_no_standard_library() {
 
 #[test]
 fn every_dependency_says_why_it_is_there() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    for entry in std::fs::read_dir(root).expect("root") {
+    for entry in std::fs::read_dir(root()).expect("root") {
         let manifest = entry.expect("entry").path().join("Cargo.toml");
         let Ok(text) = std::fs::read_to_string(&manifest) else { continue };
         let mut in_dependencies = false;

@@ -1,11 +1,7 @@
 //! `docs/spec.md` maps each line of the specification to code and tests. Here: every line is mapped, and every test and
 //! file it names exists.
 
-use std::path::PathBuf;
-
-fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
+use flaredb_checks::root;
 
 fn spec() -> String {
     std::fs::read_to_string(root().join("docs/spec.md")).expect("docs/spec.md")
