@@ -248,7 +248,7 @@ impl Driver {
             self.publish_sizes();
         }
         self.replica.step(Input::Tick)?;
-        if self.cold_start.on_tick(self.replica.status().leader, self.shared.connected().len() + 1) {
+        if self.cold_start.on_tick(self.replica.status().leader, || self.shared.connected().len() + 1) {
             self.replica.step(Input::Campaign)?;
         }
         Ok(())
