@@ -9,19 +9,13 @@
     missing_docs
 )]
 
+mod prng;
+
 use bytes::Bytes;
 use flaredb_raft::*;
-
-struct Random(u64);
+use prng::Random;
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let n = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (n ^ (n >> 31)) % bound
-    }
-
     /// Near `around`, or at an edge.
     fn number(&mut self, around: u64) -> u64 {
         match self.below(400) {

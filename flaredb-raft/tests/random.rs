@@ -11,25 +11,14 @@
 )]
 
 mod cluster;
+mod prng;
 
 use cluster::{Cluster, Payload};
 use flaredb_raft::{Event, PeerState};
+use prng::Random;
 use std::panic::AssertUnwindSafe;
 
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let n = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        n ^ (n >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
     fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -12,29 +12,16 @@
 )]
 
 mod cluster;
+mod prng;
 
 use cluster::{Cluster, VOTERS, key_in};
 use flaredb_kv::{Response, ResponseBody};
 use flaredb_raft::PeerState;
 use flaredb_replica::{Answer, Input, ReplicaConfig};
+use prng::Prng;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// SplitMix64.
-struct Prng(u64);
-
 impl Prng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
     fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
     }

@@ -8,28 +8,16 @@
     missing_docs
 )]
 
+mod prng;
+
 use bytes::Bytes;
 use flaredb_raft::{
     AppendResult, Body, ConfState, EntryId, ForwardedProposal, Message, RaftLogEntry, RefuseReason, SnapshotMeta,
 };
 use flaredb_replica::wire::{WireError, decode_messages, encode_messages};
-
-/// SplitMix64: enough for test data, and the same on every machine.
-struct Prng(u64);
+use prng::Prng;
 
 impl Prng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
     fn flip(&mut self) -> bool {
         self.next() & 1 == 1
     }

@@ -16,7 +16,7 @@ use flaredb_server::{
     node::{self, StartError},
 };
 use flaredb_storage::OpenError;
-use in_process::{free_ports, local, put_surely, read};
+use in_process::{free_port, local, put_surely, read};
 use std::net::TcpListener;
 use tempfile::TempDir;
 
@@ -52,8 +52,8 @@ async fn a_folder_in_use_is_refused_and_its_owner_is_not_disturbed() {
     let dirs = TempDir::new().unwrap();
     let config = one(&dirs, "test");
     let node = node::start(config.clone()).unwrap();
-    let [port] = free_ports();
-    let client_port = free_ports::<1>()[0];
+    let port = free_port();
+    let client_port = free_port();
     let second =
         NodeConfig { listen_peer: vec![local(port)], listen_client: vec![local(client_port)], ..config.clone() };
     assert!(matches!(refusal(&second), StartError::Open(OpenError::Locked { .. })));

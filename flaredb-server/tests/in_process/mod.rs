@@ -2,15 +2,18 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
 
+#[path = "../ports/mod.rs"]
+mod ports;
+
 use flaredb_kv::{Command, CommandKind, PutRequest, RangeRequest, Response};
 use flaredb_server::{
     config::{NodeConfig, StorageProfile},
     driver::{NodeHandle, RequestError},
     node::{self, Node, StartError},
 };
+pub use ports::free_port;
 use std::{
-    net::{SocketAddr, TcpListener},
-    sync::atomic::{AtomicU32, Ordering},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -25,34 +28,19 @@ pub struct Cluster {
     _dirs: TempDir,
 }
 
-/// Ports that were free a moment ago. Below the ephemeral range, so that no outgoing connection takes one meanwhile.
-pub fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    std::array::from_fn(|_| {
-        loop {
-            let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            let port = 10_000 + (std::process::id().wrapping_mul(97) + n) % 22_000;
-            let port = u16::try_from(port).unwrap();
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return port;
-            }
-        }
-    })
-}
-
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Settings of `count` nodes of one cluster, with their data below `dirs`.
 pub fn configs(count: usize, dirs: &TempDir, token: &str) -> Vec<NodeConfig> {
-    let ports: Vec<u16> = (0..count).map(|_| free_ports::<1>()[0]).collect();
+    let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
     let name = |i: usize| format!("n{}", i + 1);
     let initial_cluster: Vec<_> =
         ports.iter().enumerate().map(|(i, port)| (name(i), vec![format!("http://127.0.0.1:{port}")])).collect();
     (0..count)
         .map(|i| {
-            let client_port = free_ports::<1>()[0];
+            let client_port = free_port();
             NodeConfig {
                 name: name(i),
                 data_dir: dirs.path().join(name(i)),

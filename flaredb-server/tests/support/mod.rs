@@ -5,12 +5,15 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+#[path = "../ports/mod.rs"]
+mod ports;
+
 use flaredb_proto::etcdserverpb::{
     HashKvRequest, HashKvResponse, PutRequest, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
     kv_client::KvClient, maintenance_client::MaintenanceClient,
 };
+pub use ports::free_port;
 use std::{
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -19,20 +22,6 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-
-/// A port that was free a moment ago, outside the range that the kernel hands to outgoing connections.
-pub fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 10_000 + (std::process::id() % 1_000) as u16 * 20;
-    for _ in 0..2_000 {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port between {start} and {}", start + 20_000);
-}
 
 pub struct Member {
     pub name: String,
