@@ -1,7 +1,7 @@
 # One command each. `make help` lists them.
 #
 # Everything that runs is built with one profile (release), so that RocksDB (343 C++ files, about 20 minutes on two slow
-# cores) is compiled once. With ccache installed, even a lost target folder costs a minute instead.
+# cores) is compiled once. With ccache installed, a lost target folder costs minutes instead.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
