@@ -58,7 +58,9 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
         ("flaredb-raft", &[][..]),
         ("flaredb-kv", &[]),
         ("flaredb-replica", &["flaredb-raft", "flaredb-kv"]),
-        ("flaredb-storage", &["flaredb-raft", "flaredb-kv"]),
+        ("flaredb-record", &["flaredb-raft"]),
+        ("flaredb-sim", &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-record"]),
+        ("flaredb-storage", &["flaredb-raft", "flaredb-kv", "flaredb-record"]),
         ("flaredb-proto", &[]),
         ("flaredb-server", &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-storage", "flaredb-proto"]),
         ("flaredb-ctl", &["flaredb-proto"]),
@@ -80,7 +82,7 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
 #[test]
 fn the_deterministic_layers_see_no_runtime_no_grpc_no_rocksdb_no_clock_no_rng() {
     let graph = normal_dependencies(&metadata());
-    for pure in ["flaredb-raft", "flaredb-kv", "flaredb-replica"] {
+    for pure in ["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-record"] {
         for found in reachable(&graph, pure) {
             for banned in [
                 "tokio",

@@ -1,0 +1,9 @@
+//! FlareDB's deterministic simulator: the code that runs in production (`flaredb-raft`, `flaredb-replica`, `flaredb-kv`, the
+//! judgement of `flaredb-record`) on a model disk and a model network, driven by a seed, every invariant checked after every step.
+//!
+//! What it is not: it opens no socket and no file, knows no clock; the same seed gives the same run on every machine.
+
+pub mod check;
+pub mod history;
+pub mod observed;
+pub mod prf;
