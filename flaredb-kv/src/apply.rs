@@ -57,8 +57,11 @@ impl<C: Cursor> Applier<C> {
         let changes_before = self.batch.changes.len();
         let result = self.command(*kind, bytes);
         match &result {
+            Ok(_) if mutant!(RevisionPerChange) => self.applied.revision += i64::from(self.changes),
+            Ok(_) if mutant!(RevisionWithoutChange) && *kind == CommandKind::DeleteRange => self.applied.revision += 1,
             Ok(_) if self.changes > 0 => self.applied.revision += 1,
             Ok(_) => {}
+            Err(_) if mutant!(FailedTxnLeavesTrace) => {}
             Err(_) => self.undo(changes_before),
         }
         self.changes = 0;
@@ -158,6 +161,7 @@ impl<C: Cursor> Applier<C> {
             Some(previous) => (previous.header.version + 1, previous.header.create_revision, previous.header.lease),
             None => (1, self.applied.revision + 1, 0),
         };
+        let create_revision = if mutant!(CreateRevisionMoves) { self.applied.revision + 1 } else { create_revision };
         let lease = if put.ignore_lease { lease } else { put.lease };
         let header = RowHeader { create_revision, version, lease };
         let row = match &previous {
@@ -208,6 +212,7 @@ impl<C: Cursor> Applier<C> {
     fn newest(&mut self, prefix: &[u8], with_value: bool) -> Result<Option<Previous>, StoreError> {
         let bounds = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
         let added = self.overlay.range::<[u8], _>(bounds).next().filter(|(key, _)| key.starts_with(prefix));
+        let added = added.filter(|_| !mutant!(BatchNotSeen));
         let (key, row) = match added {
             Some((key, row)) => (key.as_ref(), row.as_ref()),
             None => {

@@ -146,7 +146,7 @@ fn remove_superseded(key: &[u8], value: &[u8], target: i64, batch: &mut Batch) -
         }
     }
     if at.main < target {
-        if row.tombstone {
+        if row.tombstone || mutant!(CompactionRemovesLive) {
             batch.changes.push(Change::Delete(user_row(at)));
         }
         batch.changes.push(Change::Delete(Bytes::copy_from_slice(key)));

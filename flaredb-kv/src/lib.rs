@@ -8,6 +8,25 @@
 //! - `layout` is the table of every row in the store.
 //! - Compaction is logical at apply, at once; [`Kv::compact_step`] removes the rows later, in steps of bounded size.
 
+/// True where a bug is put back on purpose (crate `flaredb-mutants`); the constant `false` in every normal build.
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        flaredb_mutants::on(flaredb_mutants::Mutant::$name)
+    };
+}
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::no_mutant(stringify!($name))
+    };
+}
+
+#[cfg(not(feature = "mutants"))]
+const fn no_mutant(_name: &str) -> bool {
+    false
+}
+
 mod apply;
 mod check;
 mod command;

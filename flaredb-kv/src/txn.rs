@@ -149,6 +149,7 @@ fn holds_for(compare: &Compare, row: &LiveRow<'_>) -> bool {
     match compare.result {
         CompareResult::Equal => ordering == Ordering::Equal,
         CompareResult::NotEqual => ordering != Ordering::Equal,
+        CompareResult::Greater if mutant!(GreaterHoldsForEqual) => ordering != Ordering::Less,
         CompareResult::Greater => ordering == Ordering::Greater,
         CompareResult::Less => ordering == Ordering::Less,
     }

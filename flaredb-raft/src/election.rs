@@ -92,11 +92,18 @@ impl<S: RaftStorage> Peer<S> {
             }
             _ => self.become_follower(self.term, Some(from), "a leader was heard"),
         }
+        if mutant!(VoteForgottenWithLeader) {
+            self.voted_for = None;
+        }
         true
     }
 
     pub(crate) fn become_pre_candidate(&mut self, reason: &'static str) -> Result<(), StorageError> {
         assert!(self.is_promotable(), "only a voter with a whole log campaigns");
+        if mutant!(NoPreVote) {
+            self.become_candidate(false, reason);
+            return Ok(());
+        }
         self.leave_role(self.term);
         let mut ballot = Ballot::default();
         ballot.record(self.config.id, true);
@@ -148,7 +155,7 @@ impl<S: RaftStorage> Peer<S> {
             self.counters.vote_ignored += 1;
             return;
         }
-        if term > self.term && last >= self.log.last() {
+        if term > self.term && self.is_up_to_date(last) {
             let (id, region_id) = (self.config.id, self.config.region_id);
             let body = Body::PreVoteResponse { granted: true };
             // The term is the asker's, and prospective.
@@ -160,6 +167,10 @@ impl<S: RaftStorage> Peer<S> {
 
     pub(crate) fn on_pre_vote_response(&mut self, from: u64, term: u64, granted: bool) -> Result<(), StorageError> {
         let voters = self.conf_state.voters.len();
+        if mutant!(PreVotesCountAsVotes) && granted && term == self.term && self.is_own_vote_durable() {
+            self.record_vote(from, true);
+            return Ok(());
+        }
         let prospective = self.term + 1;
         match &mut self.role {
             // A refusal is of the own term: a higher one was taken over before this.
@@ -184,15 +195,27 @@ impl<S: RaftStorage> Peer<S> {
             return;
         }
         let free = match self.voted_for {
-            Some(candidate) => candidate == from,
-            None => self.leader().is_none(),
+            Some(candidate) => candidate == from || mutant!(SecondVoteInTerm),
+            None => self.leader().is_none() || mutant!(VoteForgottenWithLeader),
         };
-        let granted = free && last >= self.log.last();
+        let granted = free && self.is_up_to_date(last);
         if granted {
             self.voted_for = Some(from);
             self.restart_timer();
         }
         self.send_when_saved(from, Body::RequestVoteResponse { granted });
+    }
+
+    /// Whether a log that ends with `last` holds everything that this one may have helped to commit (paper §5.4.1).
+    fn is_up_to_date(&self, last: EntryId) -> bool {
+        let own = self.log.last();
+        if mutant!(VoteForShorterLog) {
+            return last.index >= own.index;
+        }
+        if mutant!(VoteForOlderTerm) {
+            return last.term >= own.term;
+        }
+        last >= own
     }
 
     pub(crate) fn on_request_vote_response(&mut self, from: u64, granted: bool) {
@@ -208,7 +231,8 @@ impl<S: RaftStorage> Peer<S> {
     }
 
     fn is_own_vote_durable(&self) -> bool {
-        self.durable.current_term == self.term && self.durable.voted_for == Some(self.config.id)
+        let durable = self.durable.current_term == self.term && self.durable.voted_for == Some(self.config.id);
+        durable || mutant!(OwnVoteCountedAtOnce)
     }
 
     /// A write is done: if it carried this candidate's vote, the vote counts now.

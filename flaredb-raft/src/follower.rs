@@ -28,7 +28,8 @@ impl<S: RaftStorage> Peer<S> {
             self.counters.conflict_below_commit += 1;
             return Ok(());
         }
-        if prev.index > commit && term != Some(prev.term) {
+        let unknown = if mutant!(PrevTermNotCompared) { term.is_none() } else { term != Some(prev.term) };
+        if prev.index > commit && unknown {
             let hint = self.log.last_with_term_at_most(prev.index, prev.term)?;
             let result = AppendResult::Rejected { prev_index: prev.index, hint };
             self.send(from, Body::AppendEntriesResponse { round, result });
@@ -41,10 +42,12 @@ impl<S: RaftStorage> Peer<S> {
             return Ok(());
         }
         // Only what this message has verified is known to be the leader's (B07).
-        if commit_index.min(last_new) > commit {
-            self.log.commit_to(commit_index.min(last_new));
+        let verified = if mutant!(CommitPastVerified) { self.log.last().index } else { last_new };
+        if commit_index.min(verified) > commit {
+            self.log.commit_to(commit_index.min(verified));
         }
-        let durable_match = last_new.min(self.log.persisted());
+        let durable_match =
+            if mutant!(HeartbeatAcksWholeLog) { self.log.persisted() } else { last_new.min(self.log.persisted()) };
         self.acknowledge(Ack { to: from, round, matched: if is_heartbeat { durable_match } else { last_new } });
         Ok(())
     }
@@ -53,7 +56,8 @@ impl<S: RaftStorage> Peer<S> {
     /// the commit index is raised to it: what is committed equals every leader's log.
     fn acknowledge(&mut self, ack: Ack) {
         let matched = ack.matched.max(self.log.commit().min(self.log.persisted()));
-        if matched <= self.log.persisted() && self.durable.current_term == self.term {
+        let durable = matched <= self.log.persisted() || mutant!(AckBeforeDurable);
+        if durable && self.durable.current_term == self.term {
             let result = AppendResult::Accepted { match_index: matched };
             return self.send(ack.to, Body::AppendEntriesResponse { round: ack.round, result });
         }
@@ -75,7 +79,7 @@ impl<S: RaftStorage> Peer<S> {
             // Of two that wait, the newer one is installed (B46); one that is being installed stays.
             install.handed_out || install.snapshot.last.index >= snapshot.last.index
         });
-        if known || snapshot.last.index <= self.log.commit() {
+        if known || (snapshot.last.index <= self.log.commit() && !mutant!(SnapshotBelowCommit)) {
             self.acknowledge(Ack { to: from, round: 0, matched: 0 });
         } else if self.log.term_of(snapshot.last.index)? == Some(snapshot.last.term) {
             // The log has it all; only the knowledge that it is committed was missing. An older snapshot that waits would take

@@ -43,7 +43,7 @@ impl AcceptedBatches {
         match self.0.get_mut(&(from, mark)) {
             Some(last) if counter > *last => *last = counter,
             None if !full => drop(self.0.insert((from, mark), counter)),
-            _ => return false,
+            _ => return mutant!(ForwardTakenTwice),
         }
         true
     }

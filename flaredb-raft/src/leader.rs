@@ -72,6 +72,12 @@ impl Leader {
         self.scratch.clear();
         self.scratch.push(persisted);
         self.scratch.extend(self.followers.values().map(|progress| progress.state.match_index));
+        if mutant!(CommittedByMinority) {
+            self.scratch.sort_unstable();
+            self.scratch.pop();
+            self.scratch.push(u64::MAX);
+            return reached_by_majority(&mut self.scratch);
+        }
         reached_by_majority(&mut self.scratch)
     }
 
@@ -121,7 +127,7 @@ impl<S: RaftStorage> Peer<S> {
     pub(crate) fn on_leader_tick(&mut self) -> Result<(), StorageError> {
         let election_timeout = u64::from(self.config.election_timeout_ticks);
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
-        if self.now - leader.majority_contact(self.now) >= election_timeout {
+        if self.now - leader.majority_contact(self.now) >= election_timeout && !mutant!(LeaderNeverStepsDown) {
             self.become_follower(self.term, None, "no majority answered for an election timeout");
             return Ok(());
         }
@@ -237,7 +243,10 @@ impl<S: RaftStorage> Peer<S> {
                 progress.on_accepted(match_index, first_index);
             }
             AppendResult::Rejected { prev_index, hint } => {
-                if !progress.is_rejection_fresh(prev_index) || prev_index <= progress.state.match_index {
+                if mutant!(RejectionIgnored)
+                    || !progress.is_rejection_fresh(prev_index)
+                    || prev_index <= progress.state.match_index
+                {
                     self.counters.stale_answer += 1;
                 } else {
                     let agreed = self.log.last_with_term_at_most(hint.index, hint.term)?;
@@ -253,11 +262,12 @@ impl<S: RaftStorage> Peer<S> {
 
     /// Commits what a majority holds durably, if it is of this term (R1: counting an older entry proves nothing, paper §5.4.2).
     pub(crate) fn maybe_commit(&mut self) {
-        let persisted = self.log.persisted();
+        let persisted =
+            if mutant!(LeaderCountsUndurableEntries) { self.log.last().index } else { self.log.persisted() };
         let commit = self.log.commit();
         let Role::Leader(leader) = &mut self.role else { return };
         let reached = leader.majority_match(persisted);
-        if reached <= commit || reached < leader.term_start {
+        if reached <= commit || (reached < leader.term_start && !mutant!(OldTermCommittedByCounting)) {
             return;
         }
         let counted_from = commit.max(leader.term_start - 1);
@@ -308,6 +318,9 @@ impl<S: RaftStorage> Peer<S> {
         if let Some(progress) = leader.followers.get_mut(&to)
             && let Mode::Snapshot { retry_at } = &mut progress.mode
         {
+            if mutant!(SnapshotStateStuck) && !delivered {
+                return;
+            }
             let ticks =
                 if delivered { self.config.election_timeout_ticks } else { self.config.heartbeat_interval_ticks };
             *retry_at = Some(self.now + u64::from(ticks));

@@ -76,6 +76,25 @@
 #![no_std]
 extern crate alloc;
 
+/// True where a bug is put back on purpose (crate `flaredb-mutants`); the constant `false` in every normal build.
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        flaredb_mutants::on(flaredb_mutants::Mutant::$name)
+    };
+}
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::no_mutant(stringify!($name))
+    };
+}
+
+#[cfg(not(feature = "mutants"))]
+const fn no_mutant(_name: &str) -> bool {
+    false
+}
+
 mod config;
 mod counters;
 mod effects;

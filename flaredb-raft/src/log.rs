@@ -185,6 +185,7 @@ impl<S: RaftStorage> Log<S> {
         &mut self,
         entries: Vec<RaftLogEntry>,
     ) -> Result<Result<(), ConflictBelowCommit>, StorageError> {
+        let end = entries.last().map(|entry| entry.index);
         for entry in entries {
             if entry.index <= self.last.index {
                 // Compacted entries are committed, and those are the same everywhere.
@@ -197,6 +198,12 @@ impl<S: RaftStorage> Log<S> {
                 self.truncate_from(entry.index)?;
             }
             self.push(entry);
+        }
+        if mutant!(ShortAppendTruncates)
+            && let Some(end) = end
+            && (self.commit..self.last.index).contains(&end)
+        {
+            self.truncate_from(end + 1)?;
         }
         self.evict();
         Ok(Ok(()))
@@ -211,7 +218,7 @@ impl<S: RaftStorage> Log<S> {
         self.last = before;
         self.persisted = self.persisted.min(before.index);
         self.unwritten = self.unwritten.min(index);
-        if self.writing.is_some_and(|last| last.index >= index) {
+        if self.writing.is_some_and(|last| last.index >= index) && !mutant!(OverwrittenWriteCounts) {
             self.writing = Some(before);
         }
         Ok(())
@@ -232,10 +239,10 @@ impl<S: RaftStorage> Log<S> {
             unreachable!("only a write that is out can be done");
         };
         assert!(
-            self.term_of(written.index)?.is_none_or(|term| term == written.term),
+            self.term_of(written.index)?.is_none_or(|term| term == written.term) || mutant!(OverwrittenWriteCounts),
             "what was overwritten is not counted"
         );
-        self.persisted = self.persisted.max(written.index);
+        self.persisted = self.persisted.max(written.index.min(self.last.index));
         self.evict();
         Ok(())
     }
@@ -255,6 +262,9 @@ impl<S: RaftStorage> Log<S> {
 
     /// Last entry that may be applied: committed, and durable here.
     fn appliable(&self) -> u64 {
+        if mutant!(AppliedBeforeDurable) {
+            return self.commit;
+        }
         self.commit.min(self.persisted)
     }
 
@@ -265,13 +275,16 @@ impl<S: RaftStorage> Log<S> {
     /// The next committed and durable entries, in order.
     pub(crate) fn next_to_apply(&mut self, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {
         let first = self.handed_out + 1;
-        let Some(Batch { entries, bytes }) = self.entries(first, self.appliable(), bytes_max)? else {
+        let Some(Batch { mut entries, bytes }) = self.entries(first, self.appliable(), bytes_max)? else {
             let text = format!("entry {first} is committed and not applied, but no longer in the log");
             return Err(StorageError::Broken(text));
         };
         self.handed_out += to_u64(entries.len());
         self.applying.push_back((self.handed_out, bytes));
         self.applying_bytes += bytes;
+        if mutant!(EntrySkippedAtPageLimit) && entries.len() > 1 {
+            entries.pop();
+        }
         Ok(entries)
     }
 

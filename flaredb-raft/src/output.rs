@@ -21,7 +21,7 @@ impl<S: RaftStorage> Peer<S> {
     /// Sends a message that depends on the vote as well (I6).
     pub(crate) fn send_when_saved(&mut self, to: u64, body: Body) {
         let message = self.message(to, body);
-        if self.is_hard_state_durable() {
+        if self.is_hard_state_durable() || mutant!(VoteSaidBeforeDurable) || mutant!(OwnVoteCountedAtOnce) {
             self.out.send_now.push(message);
         } else {
             self.gate(message);
@@ -170,9 +170,12 @@ impl<S: RaftStorage> Peer<S> {
         self.last_write_id += 1;
         let id = self.last_write_id;
         let entries = self.log.start_write();
-        let sync = !entries.is_empty() || !self.is_hard_state_durable();
+        let sync = !entries.is_empty() || (!self.is_hard_state_durable() && !mutant!(VoteNotSynced));
         self.writing = Some(Writing { id, hard_state });
         effects.write = Some(Write { id, hard_state, entries, sync });
+        if mutant!(SentBesideWrite) {
+            effects.send_now.append(&mut self.gated);
+        }
         effects.send_after_write.append(&mut self.gated);
         if let Some(ack) = self.ack() {
             assert!(ack.matched <= self.log.last().index, "what is acknowledged is in the log");
@@ -198,6 +201,9 @@ impl<S: RaftStorage> Peer<S> {
 
     /// I7: nothing is said in a term that a crash could take back. Pre-votes are of no term yet.
     fn check_terms(&self, effects: &Effects) {
+        if mutant!(VoteSaidBeforeDurable) || mutant!(OwnVoteCountedAtOnce) || mutant!(SentBesideWrite) {
+            return;
+        }
         let is_prospective =
             |m: &Message| matches!(m.body, Body::PreVote { .. } | Body::PreVoteResponse { granted: true });
         let term = self.durable.current_term;

@@ -192,14 +192,17 @@ impl<S: RaftStorage> Peer<S> {
             self.counters.malformed += 1;
             return Ok(());
         }
-        if term < self.term {
+        let taken_though_stale = (mutant!(StaleVotesCount) && matches!(body, Body::RequestVoteResponse { .. }))
+            || (mutant!(StaleTermAppendTaken) && matches!(body, Body::AppendEntries { .. }));
+        if term < self.term && !taken_though_stale {
             self.on_stale_message(from, &body);
             return Ok(());
         }
         if term > self.term {
             match &body {
                 // Prospective terms raise nobody's term (R7).
-                Body::PreVote { .. } | Body::PreVoteResponse { granted: true } => {}
+                Body::PreVote { .. } if !mutant!(PreVoteRaisesTerm) => {}
+                Body::PreVoteResponse { granted: true } => {}
                 Body::RequestVote { transfer: false, .. } if self.hears_leader() => {
                     self.counters.vote_ignored += 1;
                     return Ok(());

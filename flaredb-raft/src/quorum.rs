@@ -15,6 +15,9 @@ pub(crate) fn reached_by_majority(values: &mut [u64]) -> u64 {
 
 /// True if `count` votes decide an election among `voters`.
 pub(crate) fn is_majority(count: u64, voters: usize) -> bool {
+    if mutant!(ElectedByMinority) {
+        return to_usize(count) + 1 >= majority(voters);
+    }
     to_usize(count) >= majority(voters)
 }
 

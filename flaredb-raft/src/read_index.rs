@@ -48,7 +48,8 @@ pub(crate) struct LeaderReads {
 
 impl LeaderReads {
     fn register(&mut self, index: u64, reader: Reader) {
-        self.waiting.push_back(WaitingRead { round: self.round + 1, index, reader });
+        let round = if mutant!(ReadSharesEarlierRound) { self.round } else { self.round + 1 };
+        self.waiting.push_back(WaitingRead { round, index, reader });
         self.wants_round = true;
     }
 
@@ -87,6 +88,9 @@ impl<S: RaftStorage> Peer<S> {
     /// A client of this node wants to read.
     pub(crate) fn on_read(&mut self, id: u64) {
         match &mut self.role {
+            Role::Follower(_) if mutant!(FollowerReadsOwnCommit) => {
+                self.out.reads_ready.push(ReadReady { id, index: self.log.commit() });
+            }
             Role::Follower(follower) if follower.leader.is_some() => follower.reads.unsent.push(id),
             Role::Leader(_) => self.register_read(Reader::Local { id }),
             _ => self.out.reads_failed.push(id),
@@ -109,7 +113,7 @@ impl<S: RaftStorage> Peer<S> {
         if leader.reads.early.len() + leader.reads.waiting.len() >= WAITING_MAX {
             return self.fail_read(reader);
         }
-        if commit >= leader.term_start {
+        if commit >= leader.term_start || mutant!(ReadBeforeFirstCommit) {
             leader.reads.register(commit, reader);
             self.flush_wanted = true;
         } else {
@@ -135,6 +139,7 @@ impl<S: RaftStorage> Peer<S> {
         leader.scratch.push(leader.reads.round);
         leader.scratch.extend(leader.followers.values().map(|progress| progress.acked_round));
         let confirmed = reached_by_majority(&mut leader.scratch);
+        let confirmed = if mutant!(ReadNotConfirmed) { leader.reads.round } else { confirmed };
         if first.round > confirmed {
             return;
         }

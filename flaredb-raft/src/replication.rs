@@ -107,6 +107,9 @@ impl Progress {
     /// Probe again right behind `agreed`, the leader's best guess; what is known to match is never sent again.
     pub(crate) fn on_rejected(&mut self, agreed: u64) {
         self.become_probe(false);
+        if mutant!(AckOfRejectedTail) {
+            self.state.match_index = self.state.match_index.max(agreed);
+        }
         self.state.next_index = self.state.match_index.max(agreed) + 1;
     }
 
@@ -150,6 +153,9 @@ impl Window {
     }
 
     fn free_to(&mut self, match_index: u64) {
+        if mutant!(WindowNeverFreed) {
+            return;
+        }
         while let Some((_, bytes)) = self.appends.pop_front_if(|(last_index, _)| *last_index <= match_index) {
             self.bytes -= bytes;
         }

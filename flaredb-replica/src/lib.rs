@@ -2,6 +2,25 @@
 //!
 //! What it is not: it opens no file and no socket, knows no clock. Its host (the server's driver, the simulator) does.
 
+/// True where a bug is put back on purpose (crate `flaredb-mutants`); the constant `false` in every normal build.
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        flaredb_mutants::on(flaredb_mutants::Mutant::$name)
+    };
+}
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::no_mutant(stringify!($name))
+    };
+}
+
+#[cfg(not(feature = "mutants"))]
+const fn no_mutant(_name: &str) -> bool {
+    false
+}
+
 mod config;
 mod context;
 mod counters;

@@ -126,7 +126,17 @@ impl Proposals {
         let lost =
             |to: Leadership| lost_leadership || to.term != term || leader.is_some_and(|leader| leader != to.leader);
         let lost: Vec<u64> = self.handed_on.iter().filter(|(_, waits)| lost(waits.to)).map(|(id, _)| *id).collect();
-        self.answer_all(&lost, &Answer::LeaderLost, answers)
+        if mutant!(LostProposalRetried) {
+            let lost: Vec<Proposal> = lost.into_iter().filter_map(|attempt| self.take(attempt)).collect();
+            lost.into_iter().for_each(|proposal| self.hold(proposal));
+            return 0;
+        }
+        if mutant!(ClientLeftWaiting) {
+            lost.into_iter().for_each(|attempt| drop(self.take(attempt)));
+            return 0;
+        }
+        let answer = if mutant!(LostProposalRefused) { Answer::NoLeader } else { Answer::LeaderLost };
+        self.answer_all(&lost, &answer, answers)
     }
 
     /// Takes the writes that have waited too long.

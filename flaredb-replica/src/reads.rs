@@ -82,6 +82,7 @@ impl Reads {
     /// An ask is answered: the reads it covers wait for `index` now.
     pub(crate) fn on_index(&mut self, ask: u64, index: u64) {
         let Some(Ask { before, .. }) = self.asks.remove(&ask) else { return };
+        let before = if mutant!(LaterReadsShareAnswer) { u64::MAX } else { before };
         let later = self.without_index.split_off(&before);
         for (number, waiting) in std::mem::replace(&mut self.without_index, later) {
             self.tickets.insert(waiting.ticket, (Some(index), number));
@@ -103,6 +104,7 @@ impl Reads {
 
     /// Takes the reads that may be served at `applied`, lowest index first.
     pub(crate) fn on_applied(&mut self, applied: u64, answers: &mut Vec<(u64, Answer)>) -> u64 {
+        let applied = if mutant!(ReadBeforeApplied) { u64::MAX } else { applied };
         let later = self.with_index.split_off(&(applied.saturating_add(1), 0));
         let mut ready = 0;
         for Waiting { ticket, .. } in std::mem::replace(&mut self.with_index, later).into_values() {

@@ -358,7 +358,8 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             EntryMeaning::AllHave(index) => self.truncation.on_all_have(index),
             EntryMeaning::Malformed => self.counters.entries_malformed += 1,
             EntryMeaning::Request(_, Origin { node, incarnation, attempt }) => {
-                if (node, incarnation) != (self.config.raft.id, self.config.raft.incarnation) {
+                let own = (node, incarnation) == (self.config.raft.id, self.config.raft.incarnation);
+                if !own && !mutant!(OutcomeOfAnotherIncarnation) {
                     return;
                 }
                 match self.proposals.take(attempt) {
@@ -378,7 +379,8 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             return Ok(());
         }
         let held_by_me = self.seen.persisted_index.min(self.seen.commit_index);
-        let all_have = self.peer.progress().map(|(_, voter)| voter.match_index).fold(held_by_me, u64::min);
+        let slowest = if mutant!(TruncatedPastSlowest) { u64::max } else { u64::min };
+        let all_have = self.peer.progress().map(|(_, voter)| voter.match_index).fold(held_by_me, slowest);
         let Some(index) = self.truncation.announce(&self.config, all_have) else { return Ok(()) };
         let (node, incarnation) = (self.config.raft.id, self.config.raft.incarnation);
         let context = Some(Context::AllHave { node, incarnation, index }.encode());

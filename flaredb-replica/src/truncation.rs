@@ -52,7 +52,8 @@ impl Truncation {
 
     /// The last entry to remove, if there is enough to remove. `first` and `persisted` bound the durable log.
     pub(crate) fn truncate(&mut self, config: &ReplicaConfig, first: u64, persisted: u64) -> Option<u64> {
-        let mut last = self.flushed.min(persisted).saturating_sub(config.catch_up_entries);
+        let applied = if mutant!(TruncatedPastFlushed) { persisted } else { self.flushed };
+        let mut last = applied.min(persisted).saturating_sub(config.catch_up_entries);
         if config.keep_log_for_all {
             last = last.min(self.all_have);
         }
