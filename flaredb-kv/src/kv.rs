@@ -11,6 +11,9 @@ use crate::{
 
 /// etcd's first revision: that of an empty store. The first change gets the next one.
 const FIRST_REVISION: i64 = 1;
+/// The state of an empty store.
+const NOTHING_APPLIED: AppliedState =
+    AppliedState { index: 0, term: 0, revision: FIRST_REVISION, compact_revision: NOT_COMPACTED };
 
 /// The key-value state of one replica over a store.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ impl<S: OrderedStore> Kv<S> {
         let reader = store.reader();
         let mut applied = match reader.get(APPLIED_KEY)? {
             Some(row) => layout::parse_applied_row(&row)?,
-            None => AppliedState { index: 0, term: 0, revision: FIRST_REVISION, compact_revision: NOT_COMPACTED },
+            None => NOTHING_APPLIED,
         };
         let compaction = Compaction::load(&reader)?;
         applied.compact_revision = applied.compact_revision.max(compaction.finished());
@@ -89,6 +92,16 @@ impl<S: OrderedStore> Kv<S> {
     /// The store underneath, for its upkeep. Whoever writes rows through it breaks the state machine.
     pub fn store_mut(&mut self) -> &mut S {
         &mut self.store
+    }
+}
+
+/// How far the state has come that this cursor over all rows shows. Whoever copies the cursor's rows has the state machine at
+/// that index. Fails if the store does.
+pub fn applied_at(cursor: &mut impl Cursor) -> Result<AppliedState, StoreError> {
+    cursor.seek(APPLIED_KEY)?;
+    match cursor.entry() {
+        Some((key, row)) if key == APPLIED_KEY => layout::parse_applied_row(row),
+        _ => Ok(NOTHING_APPLIED),
     }
 }
 

@@ -50,7 +50,7 @@ mod wire;
 pub use command::{Command, TXN_DEPTH_MAX};
 pub use compact::CompactProgress;
 pub use error::KvError;
-pub use kv::Kv;
+pub use kv::{Kv, applied_at};
 pub use memory::{MemoryCursor, MemoryReader, MemoryStore};
 pub use reader::KvReader;
 pub use store::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};

@@ -5,6 +5,7 @@
 //! FORMAT is a data folder.
 
 use crate::OpenError;
+use crate::data_folder;
 use crate::layout::{DATA_DIR, ETCD_DIRS, FORMAT, FORMAT_FILE, IDENTITY_FILE, LOCK_FILE, MEMBER_DIR, RAFT_DIR};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write as _};
@@ -68,7 +69,7 @@ impl DataDir {
             }
         }
         make_private(&member)?;
-        for name in [RAFT_DIR, DATA_DIR] {
+        for name in [RAFT_DIR, &data_folder::current(&member)?.folder] {
             make_dir(&member.join(name))?;
         }
         sync_dir(&member)?;
@@ -90,9 +91,9 @@ impl DataDir {
         self.member.join(RAFT_DIR)
     }
 
-    /// RocksDB's folder of the state machine.
-    pub(crate) fn data_path(&self) -> PathBuf {
-        self.member.join(DATA_DIR)
+    /// RocksDB's folder of the state machine, as it is now.
+    pub(crate) fn data_path(&self) -> Result<PathBuf, OpenError> {
+        Ok(self.member.join(data_folder::current(&self.member)?.folder))
     }
 
     pub(crate) fn lock(&self) -> Arc<DirLock> {
@@ -218,7 +219,7 @@ fn missing(path: &Path) -> OpenError {
     OpenError::Inconsistent { path: path.to_path_buf(), what: "the identity file is missing".to_owned() }
 }
 
-fn read_optional(path: &Path) -> Result<Option<String>, OpenError> {
+pub(crate) fn read_optional(path: &Path) -> Result<Option<String>, OpenError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -227,7 +228,7 @@ fn read_optional(path: &Path) -> Result<Option<String>, OpenError> {
 }
 
 /// The whole new content or the whole old one, whatever happens.
-fn write_file(dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
+pub(crate) fn write_file(dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
     let (path, beside) = (dir.join(name), dir.join(format!("{name}.new")));
     let written = (|| {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
@@ -255,6 +256,6 @@ fn sync_ancestors(path: &Path) -> Result<(), OpenError> {
 }
 
 /// A name in a folder is durable only when the folder is.
-fn sync_dir(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn sync_dir(path: &Path) -> Result<(), OpenError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| OpenError::io(path, &error))
 }

@@ -13,8 +13,12 @@ use flaredb_kv::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, LIVE_SST_FILES_SIZE, PropName};
 use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Enough for the disk to read ahead of a scan over everything.
+const SCAN_READAHEAD_BYTES: usize = 2 * 1024 * 1024;
 
 /// The store; its one writer.
 pub struct DataStore {
@@ -72,19 +76,27 @@ impl DataStore {
     /// # Errors
     /// [`OpenError`] from RocksDB. Whether the rows fit the log is for [`crate::check_recovery`].
     pub fn open(dir: &DataDir, options: &DataOptions) -> Result<Self, OpenError> {
-        let path = dir.data_path();
-        let broken = |error: rocksdb::Error| OpenError::rocksdb(&path, &error);
+        Self::open_at(&dir.data_path()?, dir.lock(), options)
+    }
+
+    pub(crate) fn open_at(path: &Path, lock: Arc<DirLock>, options: &DataOptions) -> Result<Self, OpenError> {
+        let broken = |error: rocksdb::Error| OpenError::rocksdb(path, &error);
         // Made when missing, even late: an empty state machine beside a truncated log is refused by check_recovery.
         let db_options = data_db_options(options, true).map_err(broken)?;
-        let db = DB::open_cf_descriptors(&db_options, &path, [data_cf_descriptor(options)]).map_err(broken)?;
+        let db = DB::open_cf_descriptors(&db_options, path, [data_cf_descriptor(options)]).map_err(broken)?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Ok(Self { inner: Arc::new(Inner { db, _lock: dir.lock(), closed: AtomicBool::new(false) }), unlogged })
+        Ok(Self { inner: Arc::new(Inner { db, _lock: lock, closed: AtomicBool::new(false) }), unlogged })
     }
 
     /// A handle that flushes, for another thread.
     pub fn flusher(&self) -> Flusher {
         Flusher { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Whether a reader or flusher of this store lives.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
     }
 
     /// How large the store is. Two property reads, no scan.
@@ -165,6 +177,17 @@ impl DataReader {
     /// As [`DataStore::sizes`].
     pub fn sizes(&self) -> Result<Sizes, StoreError> {
         self.inner.sizes()
+    }
+}
+
+impl DataReader {
+    /// A cursor over all rows, for whoever copies them: what it reads does not push anything out of the block cache.
+    pub fn scan(&self) -> DataCursor<'_> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(SCAN_READAHEAD_BYTES);
+        let rows = self.inner.db.raw_iterator_cf_opt(self.inner.cf(), options);
+        DataCursor { inner: &self.inner, rows, start: Vec::new() }
     }
 }
 

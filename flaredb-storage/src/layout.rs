@@ -7,6 +7,9 @@
 //!   identity                text: cluster, member, region, whether the log was ever made; checksum in the last line
 //!   raft/                   RocksDB: column families raft_log, raft_state (and RocksDB's own empty `default`)
 //!   data/                   RocksDB: column family data (and the empty `default`)
+//!   current-data            text: which folder holds the rows, once that is not data/ (data_folder.rs); checksum in the last line
+//!   data-<index>-<term>/    in the place of data/, once the member has taken in a snapshot
+//!   incoming-<index>-<term>/  a snapshot that is being received
 //!   mark                    kept free for the durable mark of term, vote and last acknowledged index; not written yet
 //!
 //! raft_log     region u64 BE | index u64 BE   ->  record (record.rs)
@@ -34,6 +37,8 @@ pub(crate) const FORMAT_FILE: &str = "FORMAT";
 pub(crate) const IDENTITY_FILE: &str = "identity";
 pub(crate) const RAFT_DIR: &str = "raft";
 pub(crate) const DATA_DIR: &str = "data";
+pub(crate) const CURRENT_DATA_FILE: &str = "current-data";
+pub(crate) const INCOMING_PREFIX: &str = "incoming-";
 /// Folders that etcd keeps under `member/`; their presence means that the folder is etcd's.
 pub(crate) const ETCD_DIRS: [&str; 2] = ["wal", "snap"];
 

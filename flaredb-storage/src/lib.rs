@@ -13,11 +13,13 @@
 //! refused with an [`OpenError`] that names the keys.
 
 mod data_dir;
+mod data_folder;
 mod data_store;
 mod error;
 mod layout;
 mod log;
 mod log_reader;
+mod log_reset;
 mod log_writer;
 mod options;
 mod record;
@@ -26,6 +28,7 @@ mod state_rows;
 mod wal_prefill;
 
 pub use data_dir::{DataDir, Identity};
+pub use data_folder::{Settled, Staged, Staging};
 pub use data_store::{DataCursor, DataReader, DataStore, Flusher, Sizes};
 pub use error::{LogError, OpenError};
 pub use layout::{DATA_CF, FORMAT, RAFT_LOG_CF, RAFT_STATE_CF};

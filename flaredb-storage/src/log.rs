@@ -3,6 +3,7 @@
 use crate::data_dir::DirLock;
 use crate::layout::{RAFT_LOG_CF, RAFT_STATE_CF};
 use crate::log_reader::LogReader;
+use crate::log_reset;
 use crate::log_writer::LogWriter;
 use crate::options::{log_cf_descriptors, log_db_options};
 use crate::recovery::{Recovered, recover};
@@ -32,6 +33,7 @@ impl RaftLog {
         let db = DB::open_cf_descriptors(&db_options, &path, log_cf_descriptors(options)).map_err(broken)?;
         let opened = begun.elapsed();
 
+        log_reset::finish(&db, &path, dir.member_path(), dir.identity().region_id)?;
         let recovered = recover(&db, &path, dir.identity(), was_made)?;
         if !was_made {
             dir.set_log_made()?;
