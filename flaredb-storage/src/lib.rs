@@ -22,10 +22,11 @@ mod log_reader;
 mod log_reset;
 mod log_writer;
 mod options;
-mod record;
 mod recovery;
 mod state_rows;
 mod wal_prefill;
+
+use flaredb_record::record;
 
 pub use data_dir::{DataDir, Identity};
 pub use data_folder::{Settled, Staged, Staging};

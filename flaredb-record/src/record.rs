@@ -16,33 +16,38 @@
 //! their chain values there do. The chain covers only the entry, not version or checksum, so it survives a new record
 //! format. It starts at 0, in a fresh log and after a snapshot.
 
-use crate::layout::take;
+use crate::take::take;
 use bytes::Bytes;
 use flaredb_raft::RaftLogEntry;
 use std::fmt;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Bytes of a record before context and command.
-pub(crate) const HEADER_BYTES: usize = 36;
+pub const HEADER_BYTES: usize = 36;
 const VERSION: u8 = 1;
 const CHAIN_FROM: usize = 16;
 
 /// The chain value that the first entry after nothing, or after a snapshot, builds on.
-pub(crate) const CHAIN_START: u64 = 0;
+pub const CHAIN_START: u64 = 0;
 
 /// A record, still in the buffer it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RecordView<'a> {
-    pub(crate) index: u64,
-    pub(crate) term: u64,
-    pub(crate) chain: u64,
-    pub(crate) context: Option<&'a [u8]>,
-    pub(crate) command: &'a [u8],
+pub struct RecordView<'a> {
+    /// The entry's index.
+    pub index: u64,
+    /// The entry's term.
+    pub term: u64,
+    /// The hash of the log up to and including this entry.
+    pub chain: u64,
+    /// The entry's context.
+    pub context: Option<&'a [u8]>,
+    /// The entry's command.
+    pub command: &'a [u8],
 }
 
 impl RecordView<'_> {
     /// The entry, sharing the memory of `buffer`, which this view must have been decoded from.
-    pub(crate) fn to_entry(self, buffer: &Bytes) -> RaftLogEntry {
+    pub fn to_entry(self, buffer: &Bytes) -> RaftLogEntry {
         RaftLogEntry {
             index: self.index,
             term: self.term,
@@ -54,13 +59,41 @@ impl RecordView<'_> {
 
 /// Why a value is not the record it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordFault {
-    TooShort { bytes: usize },
-    Checksum { stored: u32, computed: u32 },
-    Version { found: u8 },
-    Place { found: u64 },
-    ContextLength { length: u32 },
-    Chain { stored: u64, computed: u64 },
+pub enum RecordFault {
+    /// Shorter than any record.
+    TooShort {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A byte changed, or it is another region's.
+    Checksum {
+        /// What it says.
+        stored: u32,
+        /// What its bytes have.
+        computed: u32,
+    },
+    /// Written by a newer program.
+    Version {
+        /// What it says.
+        found: u8,
+    },
+    /// Another index's record.
+    Place {
+        /// The index in it.
+        found: u64,
+    },
+    /// Whole, but its lengths contradict each other.
+    ContextLength {
+        /// The length field.
+        length: u32,
+    },
+    /// Whole and in its place, but of another history than the record before it.
+    Chain {
+        /// What it says.
+        stored: u64,
+        /// What it and the record before it give.
+        computed: u64,
+    },
 }
 
 impl fmt::Display for RecordFault {
@@ -83,7 +116,7 @@ impl fmt::Display for RecordFault {
 }
 
 /// Replaces the content of `out` by the record of `entry` and returns its chain value.
-pub(crate) fn encode(region: u64, previous_chain: u64, entry: &RaftLogEntry, out: &mut Vec<u8>) -> u64 {
+pub fn encode(region: u64, previous_chain: u64, entry: &RaftLogEntry, out: &mut Vec<u8>) -> u64 {
     out.clear();
     out.extend_from_slice(&[0; CHAIN_FROM]);
     out.extend_from_slice(&entry.index.to_le_bytes());
@@ -108,7 +141,10 @@ pub(crate) fn encode(region: u64, previous_chain: u64, entry: &RaftLogEntry, out
 }
 
 /// Reads what should be the record of `index`. `previous_chain` is checked if given.
-pub(crate) fn decode(
+///
+/// # Errors
+/// [`RecordFault`]: the bytes are not that record.
+pub fn decode(
     region: u64,
     index: u64,
     previous_chain: Option<u64>,
