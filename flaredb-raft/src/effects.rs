@@ -12,7 +12,7 @@ use crate::{HardState, Message, RaftLogEntry, SnapshotMeta};
 use alloc::vec::Vec;
 
 /// What the host has to do now; empty parts are nothing to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Effects {
     /// Make this durable, then report `WriteDone`.
     pub write: Option<Write>,
@@ -40,7 +40,7 @@ pub struct Effects {
 }
 
 /// One atomic, durable batch: the hard state and the entries (replacing everything from the first entry's index on).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Rises by one with every write; comes back in `Event::WriteDone`.
     pub id: u64,
@@ -53,7 +53,7 @@ pub struct Write {
 }
 
 /// The answer to a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadReady {
     /// The id it was asked with.
     pub id: u64,
@@ -62,7 +62,7 @@ pub struct ReadReady {
 }
 
 /// A proposal that was not appended anywhere and never will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
     /// The ticket it was proposed with.
     pub ticket: u64,
@@ -71,7 +71,7 @@ pub struct Refused {
 }
 
 /// Why a proposal was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefuseReason {
     /// No leader is known.
     NoLeader,
@@ -82,7 +82,7 @@ pub enum RefuseReason {
 }
 
 /// A follower needs entries that were compacted away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SendSnapshot {
     /// The follower.
     pub to: u64,
@@ -91,7 +91,7 @@ pub struct SendSnapshot {
 }
 
 /// The leader this peer follows (or that it is itself) changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeadershipChange {
     /// None while there is none known.
     pub leader: Option<u64>,

@@ -7,7 +7,7 @@ use core::fmt;
 /// One entry of the replicated log.
 ///
 /// Indices are strictly increasing by one. `command` is empty for the no-op that a leader appends at the start of its term.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RaftLogEntry {
     /// From 1 on, without holes.
     pub index: u64,

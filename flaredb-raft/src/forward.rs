@@ -25,13 +25,13 @@ pub(crate) struct ForwardedProposals {
     /// With the host's tickets.
     pub(crate) unsent: Vec<ForwardedProposal>,
     /// Of these.
-    unsent_bytes: u64,
+    pub(crate) unsent_bytes: u64,
     /// Sent, by number: the host's ticket, and the tick at which it is forgotten.
-    sent: BTreeMap<u64, (u64, u64)>,
+    pub(crate) sent: BTreeMap<u64, (u64, u64)>,
 }
 
 /// The leader's side: the last counter accepted, per (sender, incarnation mark).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct AcceptedBatches(BTreeMap<(u64, u64), u64>);
 
 impl AcceptedBatches {

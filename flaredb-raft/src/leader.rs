@@ -25,23 +25,23 @@ pub(crate) struct Leader {
     /// The no-op's index: everything from here on is of this term.
     pub(crate) term_start: u64,
     /// Bytes of this term's entries that are not committed.
-    uncommitted_bytes: u64,
+    pub(crate) uncommitted_bytes: u64,
     /// The tick at which it was elected.
-    since: u64,
-    heartbeat_at: u64,
+    pub(crate) since: u64,
+    pub(crate) heartbeat_at: u64,
     pub(crate) reads: LeaderReads,
     pub(crate) accepted: AcceptedBatches,
-    transfer: Option<Transfer>,
+    pub(crate) transfer: Option<Transfer>,
     /// For the quorum computations, so that they allocate nothing.
     pub(crate) scratch: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Transfer {
-    to: u64,
-    since: u64,
+pub(crate) struct Transfer {
+    pub(crate) to: u64,
+    pub(crate) since: u64,
     /// TimeoutNow is out.
-    sent: bool,
+    pub(crate) sent: bool,
 }
 
 impl Leader {

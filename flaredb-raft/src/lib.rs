@@ -101,6 +101,7 @@ mod effects;
 mod election;
 mod entry;
 mod event;
+mod fingerprint;
 mod follower;
 mod forward;
 mod leader;

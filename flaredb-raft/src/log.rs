@@ -13,7 +13,9 @@
 use crate::num::{to_u64, to_usize};
 use crate::{EntryId, RaftLogEntry, RaftStorage, StorageError};
 use alloc::{collections::VecDeque, format, vec::Vec};
+use core::hash::{Hash, Hasher};
 
+#[derive(Clone, Debug)]
 pub(crate) struct Log<S> {
     storage: S,
     tail: VecDeque<RaftLogEntry>,
@@ -69,6 +71,32 @@ impl<S: RaftStorage> Log<S> {
 
     pub(crate) fn storage(&self) -> &S {
         &self.storage
+    }
+
+    /// The same log over another storage, which holds the same.
+    pub(crate) fn set_storage(&mut self, storage: S) {
+        self.storage = storage;
+    }
+
+    /// Everything that is not in the storage.
+    pub(crate) fn hash_state<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            storage: _,
+            tail,
+            tail_bytes: _,
+            cache_bytes_max: _,
+            last,
+            persisted,
+            unwritten,
+            writing,
+            commit,
+            handed_out,
+            applied,
+            applying,
+            applying_bytes: _,
+        } = self;
+        (tail, last, persisted, unwritten, writing).hash(state);
+        (commit, handed_out, applied, applying).hash(state);
     }
 
     pub(crate) fn last(&self) -> EntryId {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// One message from one peer to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender.
     pub from: u64,
@@ -21,7 +21,7 @@ pub struct Message {
 }
 
 /// What a message says. Named after the paper's RPCs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me? Changes nothing at the receiver (R7).
     PreVote {
@@ -101,7 +101,7 @@ pub enum Body {
 }
 
 /// One of the proposals of a `Propose`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ForwardedProposal {
     /// The sender's number for it; never used again by that sender.
     pub ticket: u64,
@@ -112,7 +112,7 @@ pub struct ForwardedProposal {
 }
 
 /// What became of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendResult {
     /// Everything up to `match_index` equals the leader's log and is durable here.
     Accepted {

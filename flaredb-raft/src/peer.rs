@@ -17,6 +17,7 @@ use crate::{
 use alloc::vec::Vec;
 
 /// One region's Raft participant on this node. Feed it events with [`Peer::step`], do what [`Peer::take_effects`] asks.
+#[derive(Clone, Debug)]
 pub struct Peer<S: RaftStorage> {
     pub(crate) config: Config,
     pub(crate) conf_state: ConfState,
@@ -66,7 +67,7 @@ pub(crate) struct Writing {
     pub(crate) hard_state: HardState,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Install {
     pub(crate) snapshot: SnapshotMeta,
     /// The host has been told; until it reports back there are no writes.

@@ -1,6 +1,6 @@
 //! SplitMix64 (Steele, Lea, Flood 2014): the randomness of the election timeout. Not for secrets.
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Prng(u64);
 
 impl Prng {

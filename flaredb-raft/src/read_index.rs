@@ -20,13 +20,13 @@ use alloc::vec::Vec;
 const WAITING_MAX: usize = 1 << 16;
 
 /// Who asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) enum Reader {
     Local { id: u64 },
     Peer { peer: u64, id: u64 },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct WaitingRead {
     round: u64,
     index: u64,
@@ -34,7 +34,7 @@ struct WaitingRead {
 }
 
 /// A leader's reads.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct LeaderReads {
     /// The last round that was broadcast.
     pub(crate) round: u64,
@@ -75,13 +75,13 @@ pub(crate) struct ForwardedReads {
     /// Not sent yet; they will share one question.
     pub(crate) unsent: Vec<u64>,
     /// Sent, by question number.
-    sent: BTreeMap<u64, SentReads>,
+    pub(crate) sent: BTreeMap<u64, SentReads>,
 }
 
 #[derive(Clone, Debug)]
-struct SentReads {
-    ids: Vec<u64>,
-    expires_at: u64,
+pub(crate) struct SentReads {
+    pub(crate) ids: Vec<u64>,
+    pub(crate) expires_at: u64,
 }
 
 impl<S: RaftStorage> Peer<S> {

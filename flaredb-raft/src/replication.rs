@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 
 /// The specification's ReplicationState: kept per follower by the leader, in memory only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReplicationState {
     /// The follower holds everything up to here, durably. Never falls within a term.
     pub match_index: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Progress {
     /// The highest round this follower has confirmed.
     pub(crate) acked_round: u64,
     /// The commit index it was told, as far as the sent entries allow it to believe it.
-    told_commit: u64,
+    pub(crate) told_commit: u64,
 }
 
 impl Progress {
@@ -136,7 +136,7 @@ impl Progress {
 }
 
 /// Unanswered appends, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Window {
     appends: VecDeque<(u64, u64)>,
     bytes: u64,

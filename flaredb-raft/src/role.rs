@@ -38,7 +38,7 @@ impl Follower {
 }
 
 /// One cumulative answer to all appends of one leader.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Ack {
     pub(crate) to: u64,
     pub(crate) round: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Ack {
 }
 
 /// Votes received, by voter.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Ballot {
     votes: BTreeMap<u64, bool>,
 }

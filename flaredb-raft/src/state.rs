@@ -4,7 +4,7 @@ use crate::EntryId;
 use alloc::vec::Vec;
 
 /// The durable part of a peer's state. Written in the same atomic batch as the log appends it goes with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// The highest term seen.
     pub current_term: u64,
@@ -15,14 +15,14 @@ pub struct HardState {
 }
 
 /// The fixed set of voters. Quorum is computed from it and nowhere else.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConfState {
     /// Sorted, without repetition.
     pub voters: Vec<u64>,
 }
 
 /// Where a snapshot stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SnapshotMeta {
     /// The last entry it contains.
     pub last: EntryId,
