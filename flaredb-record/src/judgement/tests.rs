@@ -258,7 +258,7 @@ struct Instant {
 impl Instant {
     fn last(&self) -> (EntryId, u64) {
         let Some((term, chain)) = self.log.last() else { return self.compacted };
-        (at(self.compacted.0.index + self.log.len() as u64, *term), *chain)
+        (at(self.compacted.0.index + u64::try_from(self.log.len()).unwrap(), *term), *chain)
     }
 
     fn entry(&self, index: u64) -> Option<(EntryId, u64)> {
