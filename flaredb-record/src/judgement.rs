@@ -15,7 +15,9 @@ use flaredb_raft::{EntryId, HardState};
 /// What is on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// As read; default if the row is missing or damaged (then name it in `fault`, or let the mark speak).
+    /// Every row beside the log that is missing or damaged, by its key.
+    pub rows: Vec<String>,
+    /// As read; default if its row is missing or damaged.
     pub hard_state: HardState,
     /// The last entry that is no longer in the log, by the log's own account. 0@0 if that account is missing or damaged:
     /// then nothing after it is intact, so `last` is 0@0 too.
@@ -74,7 +76,7 @@ pub enum Judgement {
 
 /// Judges what was found against the mark. `None`: there was a mark and it cannot be read; what was promised is not known.
 pub fn judge(found: &Found, mark: Option<&Mark>) -> Judgement {
-    let mut why = Vec::new();
+    let mut why = found.rows.clone();
     if mark.is_none() {
         why.push("the mark is missing or damaged in both slots: what was acknowledged is not known".to_owned());
     }
@@ -84,7 +86,7 @@ pub fn judge(found: &Found, mark: Option<&Mark>) -> Judgement {
 /// Judges a log to which no mark was ever made (it was written by a program that knew none). What looks whole is taken as
 /// whole, as that program did; a loss that shows has no known extent.
 pub fn judge_unmarked(found: &Found) -> Judgement {
-    judge_by(found, None, Vec::new())
+    judge_by(found, None, found.rows.clone())
 }
 
 fn judge_by(found: &Found, mark: Option<&Mark>, mut why: Vec<String>) -> Judgement {

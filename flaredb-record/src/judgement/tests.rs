@@ -14,6 +14,7 @@ fn hard(current_term: u64, voted_for: Option<u64>, commit_index: u64) -> HardSta
 /// A member at 100@5 that has compacted to 50@3 and applied 80@4.
 fn found() -> Found {
     Found {
+        rows: Vec::new(),
         hard_state: hard(6, Some(2), 80),
         compacted_to: at(50, 3),
         last: at(100, 5),
@@ -77,6 +78,7 @@ fn nothing_missing_is_whole() {
 #[test]
 fn a_new_member_is_whole() {
     let new = Found {
+        rows: Vec::new(),
         hard_state: HardState::default(),
         compacted_to: at(0, 0),
         last: at(0, 0),
@@ -145,10 +147,11 @@ fn a_state_machine_ahead_of_the_log_restarts_it() {
     assert_eq!(hard_state, hard(6, Some(2), 80));
     // Nothing of the log can be read, not even where it began.
     let nothing = Found {
+        rows: vec!["raft_state 1/TruncatedState is missing".to_owned()],
         hard_state: HardState::default(),
         compacted_to: at(0, 0),
         last: at(0, 0),
-        fault: Some(Fault { index: 1, what: "raft_state 1/TruncatedState is missing".to_owned() }),
+        fault: fault(1),
         last_readable: at(100, 5),
         ..short
     };
@@ -220,6 +223,15 @@ fn term_and_vote_are_raised_to_the_marks() {
 }
 
 #[test]
+fn a_lost_row_is_a_loss_by_itself() {
+    let rows = vec!["raft_state 1/ConfState is missing".to_owned()];
+    let (hard_state, keep_to, restart_at, until, why) = repair(&Found { rows: rows.clone(), ..found() }, Some(&mark()));
+    assert_eq!((hard_state, keep_to, restart_at, until), (found().hard_state, 100, None, Some(at(100, 5))), "{why}");
+    assert_eq!(why, "raft_state 1/ConfState is missing");
+    assert!(matches!(judge_unmarked(&Found { rows, ..found() }), Judgement::Repair { until: None, .. }));
+}
+
+#[test]
 fn a_lost_mark_leaves_the_promise_unknown() {
     let (hard_state, keep_to, restart_at, until, why) = repair(&found(), None);
     assert_eq!((keep_to, restart_at, until), (100, None, None));
@@ -272,6 +284,7 @@ impl Instant {
     fn found(&self, mark: &Mark, applied: EntryId) -> Found {
         let last = self.last().0;
         Found {
+            rows: Vec::new(),
             hard_state: self.hard,
             compacted_to: self.compacted.0,
             last,
