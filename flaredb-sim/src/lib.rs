@@ -4,6 +4,18 @@
 //! What it is not: it opens no socket and no file, knows no clock; the same seed gives the same run on every machine.
 
 pub mod check;
+pub mod clock;
+pub mod disk;
+pub mod faults;
 pub mod history;
+pub mod marks;
+pub mod network;
 pub mod observed;
+pub mod phases;
 pub mod prf;
+pub mod run;
+pub mod settings;
+pub mod trace;
+pub mod watch;
+pub mod workload;
+pub mod world;

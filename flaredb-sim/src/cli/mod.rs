@@ -1,0 +1,37 @@
+//! The command line's two uses: many seeds, for figures; one seed, for its story.
+
+mod args;
+mod batch;
+mod one;
+mod progress;
+
+use args::Args;
+use clap::Parser;
+use std::process::ExitCode;
+
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    flaredb_sim::run::keep_panics_quiet();
+    match args.seed {
+        Some(seed) => one::run(&args, seed),
+        None => batch::run(&args),
+    }
+}
+
+/// The commit that was built from, if somebody can say.
+fn commit() -> Option<String> {
+    let output = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let changed = std::process::Command::new("git").args(["status", "--porcelain", "-uno"]).output().ok()?;
+    let text = text.trim().to_owned();
+    match (text.is_empty(), changed.stdout.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(text),
+        (false, false) => Some(format!("{text}+changes")),
+    }
+}
+
+/// The command that runs this seed again.
+fn replay_command(seed: u64, events: u64) -> String {
+    format!("cargo run --release -p flaredb-sim -- --seed {seed} --events {events} --verbose")
+}

@@ -1,0 +1,58 @@
+//! A node's clock: what it makes of virtual time. Replicas see nothing but ticks, so a clock is the time of the next tick.
+//!
+//! It runs fast or slow by up to a tenth, jumps (a tick at once, or late), and freezes (ticks stop, everything else goes on).
+
+use crate::prf::Draw;
+
+/// Of one process.
+#[derive(Debug)]
+pub struct Clock {
+    /// True time between two ticks.
+    period_us: u64,
+    frozen_until: u64,
+    /// Added to the next tick's time, once.
+    late_us: u64,
+    /// The next tick comes at once.
+    early: bool,
+}
+
+impl Clock {
+    /// A clock whose ticks of `tick_us` are off by at most `drift_per_million`.
+    pub fn new(tick_us: u64, drift_per_million: u64, draw: &mut Draw) -> Self {
+        let drift = draw.between(0, 2 * drift_per_million);
+        let period_us = (tick_us * (1_000_000 - drift_per_million + drift) / 1_000_000).max(1);
+        Self { period_us, frozen_until: 0, late_us: 0, early: false }
+    }
+
+    /// True time between two ticks, if nothing is wrong.
+    pub fn period_us(&self) -> u64 {
+        self.period_us
+    }
+
+    /// When the tick after the one at `now` comes.
+    pub fn next_tick(&mut self, now: u64) -> u64 {
+        let regular = now + if std::mem::take(&mut self.early) { 1 } else { self.period_us };
+        regular.max(self.frozen_until) + std::mem::take(&mut self.late_us)
+    }
+
+    /// No ticks until then.
+    pub fn freeze(&mut self, until: u64) {
+        self.frozen_until = self.frozen_until.max(until);
+    }
+
+    /// The clock was set forward: what was to come later is due now.
+    pub fn jump_forward(&mut self) {
+        self.early = true;
+    }
+
+    /// The clock was set back: the next tick comes later.
+    pub fn jump_backward(&mut self, by_us: u64) {
+        self.late_us = by_us;
+    }
+
+    /// Faults end.
+    pub fn heal(&mut self) {
+        self.frozen_until = 0;
+        self.late_us = 0;
+    }
+}

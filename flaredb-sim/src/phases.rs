@@ -1,0 +1,256 @@
+//! The two phases of a run. First faults come as they come, and nothing false may be said. Then a random quorum, the *core*, is
+//! made whole for good, and progress is required of it, whatever goes on outside: one leader, the same state everywhere in the
+//! core, every client that waits answered, and a fresh write and read through each node of the core.
+#![expect(clippy::indexing_slicing, reason = "nodes and clients are numbered by the world, within their bounds")]
+
+use crate::history::{Op, Outcome, Record};
+use crate::marks::Mark;
+use crate::observed::{Observed, Violation};
+use crate::prf::Draw;
+use crate::world::{Happening, World, id_of};
+use bytes::Bytes;
+use flaredb_kv::{Command, Kv, MemoryStore, PutRequest, RangeRequest};
+use flaredb_raft::PeerState;
+
+/// Election timeouts, of the longest kind, within which there must be progress.
+const ELECTIONS: u64 = 10;
+/// How often the world is looked at.
+const LOOK_EVERY_US: u64 = 50_000;
+
+impl World {
+    /// The first phase: until so many events have happened or a rule is broken.
+    pub fn run_faulty(&mut self, events: u64) {
+        while self.events < events && self.violation().is_none() && self.next() {}
+    }
+
+    /// The second phase.
+    pub fn run_healed(&mut self) {
+        if self.violation().is_some() {
+            return;
+        }
+        let core = self.choose_core();
+        self.heal(&core);
+        let settings = &self.settings;
+        let disks = 20 * (settings.disk.sync_us + settings.disk.jitter_us) + 6 * settings.disk.flush_us;
+        let network = 40 * (settings.network.delay_us + settings.network.jitter_us);
+        let requests = u64::from(settings.replica.request_timeout_ticks) * settings.replica.tick_us * 6 / 5 + 4_000_000;
+        let margin = disks + network + requests;
+        let deadline = self.now + ELECTIONS * settings.election_timeout_max_us() + margin;
+        if !self.run_until(deadline, |world| world.unsettled(&core)) {
+            return;
+        }
+        self.marks.hit(Mark::Converged);
+        if self.probe(&core, deadline + margin) {
+            let deadline = self.now + ELECTIONS * self.settings.election_timeout_max_us() + margin;
+            if self.run_until(deadline, |world| world.unsettled(&core)) {
+                self.end(&core);
+            }
+        }
+    }
+
+    /// Runs until `lacks` has nothing to complain about. False, and a violation, if that takes too long.
+    fn run_until(&mut self, deadline: u64, lacks: impl Fn(&Self) -> Option<String>) -> bool {
+        let began = self.now;
+        let mut look_at = self.now;
+        loop {
+            if self.violation().is_some() {
+                return false;
+            }
+            if self.now >= look_at {
+                look_at = self.now + LOOK_EVERY_US;
+                let Some(what) = lacks(self) else { return true };
+                if self.now > deadline {
+                    let took = (self.now - began) / 1000;
+                    let what = format!("{took} ms after the core was healed: {what}");
+                    self.watch.broken(Violation { rule: "liveness", what });
+                    return false;
+                }
+            }
+            if !self.next() {
+                return false;
+            }
+        }
+    }
+
+    /// A random quorum, or more, that can make progress: with enough nodes that know what they promised.
+    fn choose_core(&mut self) -> Vec<bool> {
+        let voters = self.nodes.len();
+        let mut draw = Draw::new(self.settings.seed, "core", 0);
+        let size = if draw.below(2) == 0 { voters } else { voters / 2 + 1 };
+        let mut core = vec![false; voters];
+        let mut left: Vec<usize> = (0..voters).filter(|at| !self.nodes[*at].halted).collect();
+        for _ in 0..size.min(left.len()) {
+            let place = usize::try_from(draw.below(u64::try_from(left.len()).unwrap_or(1))).unwrap_or(0);
+            core[left.swap_remove(place)] = true;
+        }
+        self.marks.hit(if size == voters { Mark::CoreIsAll } else { Mark::CoreIsMinorityFree });
+        core
+    }
+
+    fn heal(&mut self, core: &[bool]) {
+        let ids: Vec<u64> = (0..core.len()).filter(|at| core[*at]).map(id_of).collect();
+        self.trace.tell(self.now, || format!("healed: the core is {ids:?}"));
+        self.quiet = true;
+        self.forget_partitions();
+        self.network.heal(core);
+        self.core = Some(core.to_vec());
+        for at in 0..core.len() {
+            if !core[at] {
+                self.leave_outside(at, core);
+                continue;
+            }
+            let node = &mut self.nodes[at];
+            node.crash_in = None;
+            node.slow = 1;
+            node.stalled_until = 0;
+            node.clock.heal();
+            let life = node.life;
+            if node.is_up() {
+                self.schedule(0, Happening::Resume { node: at, life });
+            } else {
+                self.marks.hit(Mark::CoreHadDownNode);
+                self.schedule(0, Happening::Start { node: at, life });
+            }
+        }
+        self.watch.see(self.now, &Observed::Healed { core: &ids });
+    }
+
+    /// A node outside of the core is dead, cut off, mute or deaf for the core from now on; its other faults go on.
+    fn leave_outside(&mut self, at: usize, core: &[bool]) {
+        let mut draw = Draw::new(self.settings.seed, "outside", id_of(at));
+        let (mute, deaf) = match draw.below(5) {
+            0 => {
+                self.marks.hit(Mark::OutsideStaysDown);
+                self.crash(at);
+                self.nodes[at].life += 1;
+                (true, true)
+            }
+            1 | 2 => (true, true),
+            3 => (true, false),
+            _ => (false, true),
+        };
+        self.marks.hit(match (mute, deaf) {
+            (true, false) => Mark::OutsideIsMute,
+            (false, true) => Mark::OutsideIsDeaf,
+            _ => Mark::OutsideStaysCut,
+        });
+        for other in (0..core.len()).filter(|other| core[*other]) {
+            for (cut, from, to) in [(mute, at, other), (deaf, other, at)] {
+                if cut {
+                    let number = self.network.link(from, to);
+                    self.network.cut(number);
+                }
+            }
+        }
+    }
+
+    /// What is still missing.
+    fn unsettled(&self, core: &[bool]) -> Option<String> {
+        let members: Vec<usize> = (0..core.len()).filter(|at| core[*at]).collect();
+        let mut statuses = Vec::with_capacity(members.len());
+        for at in &members {
+            match &self.nodes[*at].replica {
+                Some(replica) => statuses.push((replica.status(), replica.kv())),
+                None => return Some(format!("n{} is down", id_of(*at))),
+            }
+        }
+        let leaders: Vec<String> = statuses
+            .iter()
+            .filter(|(status, _)| status.state == PeerState::Leader)
+            .map(|(status, _)| format!("n{}@{}", status.id, status.term))
+            .collect();
+        let told: Vec<String> = statuses
+            .iter()
+            .map(|(s, kv)| {
+                format!(
+                    "n{}@{} {:?} of {:?}, log to {}, durable to {}, commit {}, applied {}",
+                    s.id,
+                    s.term,
+                    s.state,
+                    s.leader,
+                    s.last_index,
+                    s.persisted_index,
+                    s.commit_index,
+                    kv.applied().index
+                )
+            })
+            .collect();
+        let told = told.join("; ");
+        let [_] = leaders.as_slice() else { return Some(format!("{} leaders: {told}", leaders.len())) };
+        let (first, first_kv) = statuses.first()?;
+        let same = |(status, kv): &(flaredb_raft::PeerStatus, &Kv<MemoryStore>)| {
+            status.leader == first.leader
+                && status.leader.is_some()
+                && kv.applied().index == first_kv.applied().index
+                && status.commit_index == kv.applied().index
+                && status.last_index == status.commit_index
+        };
+        if !statuses.iter().all(same) {
+            return Some(format!("not everybody is at the same place: {told}"));
+        }
+        let waits = self.workload.clients.iter().filter_map(|client| client.current.as_ref());
+        let waits: Vec<String> = waits
+            .filter(|current| core[current.node])
+            .map(|current| format!("request {} through n{}", current.id, id_of(current.node)))
+            .collect();
+        if !waits.is_empty() {
+            return Some(format!("without an answer: {}; {told}", waits.join(", ")));
+        }
+        None
+    }
+
+    /// A fresh write and a linearizable read through every node of the core. False if one of them does not succeed.
+    fn probe(&mut self, core: &[bool], deadline: u64) -> bool {
+        for at in (0..core.len()).filter(|at| core[*at]) {
+            let key = Bytes::from(format!("probe{at}"));
+            let put = PutRequest { key: key.clone(), value: Bytes::from_static(b"1"), ..PutRequest::default() };
+            let range = RangeRequest { key, ..RangeRequest::default() };
+            for op in [Op::Write(Command::Put(put)), Op::Read(range)] {
+                let id = self.workload.probe(0, self.now, at, op).id;
+                self.probing = Some((id, None));
+                self.invoke(0);
+                let under_way = |world: &Self| match &world.probing {
+                    Some((_, None)) => Some(format!("a fresh request through n{} has no answer", id_of(at))),
+                    _ => None,
+                };
+                if !self.run_until(deadline, under_way) {
+                    return false;
+                }
+                let outcome = self.probing.take().and_then(|(_, outcome)| outcome);
+                let good = match &outcome {
+                    Some(Outcome::Written(Ok(_))) => true,
+                    Some(Outcome::Read { result: Ok(range), .. }) => range.count == 1,
+                    _ => false,
+                };
+                if !good {
+                    let what = format!("a fresh request through n{} of the healed core got {outcome:?}", id_of(at));
+                    self.watch.broken(Violation { rule: "liveness", what });
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// A client has its answer: a probe's is looked at.
+    pub(crate) fn answered(&mut self, record: Record) {
+        if let Some((id, outcome)) = &mut self.probing
+            && *id == record.id
+        {
+            *outcome = Some(record.outcome);
+        }
+    }
+
+    fn end(&mut self, core: &[bool]) {
+        let members = (0..core.len()).filter(|at| core[*at]);
+        let kvs: Vec<(u64, &Kv<MemoryStore>)> =
+            members.filter_map(|at| Some((id_of(at), self.nodes[at].replica.as_ref()?.kv()))).collect();
+        let hashes: Vec<(u64, _)> =
+            kvs.iter().map(|(id, kv)| (*id, kv.reader().hash(0).ok().and_then(Result::ok))).collect();
+        if hashes.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            let what = format!("the nodes of the core have applied the same and differ: {hashes:?}");
+            self.watch.broken(Violation { rule: "equal_state", what });
+        }
+        self.watch.see(self.now, &Observed::Ended { converged: true, kvs: &kvs });
+    }
+}

@@ -1,0 +1,240 @@
+//! What goes wrong, and when: each kind of fault is a stream of its own, each fault in it drawn from (seed, kind, number).
+
+use super::node::Arrived;
+use super::{Happening, World, id_of};
+use crate::faults::FaultKind;
+use crate::marks::Mark;
+use crate::prf::Draw;
+use flaredb_raft::PeerState;
+
+/// Links that are cut together.
+pub(crate) struct Partition {
+    links: Vec<usize>,
+}
+
+impl World {
+    /// Puts the next fault of this kind on the heap.
+    pub(crate) fn schedule_fault(&mut self, kind: FaultKind, nth: u64) {
+        let every = self.settings.every_us(kind);
+        if every > 0 {
+            let mut draw = Draw::new(self.settings.seed, kind.stream(), 2 * nth);
+            self.schedule(draw.between(every / 8, 2 * every), Happening::Fault { kind, nth });
+        }
+    }
+
+    pub(crate) fn on_fault(&mut self, kind: FaultKind, nth: u64) {
+        self.schedule_fault(kind, nth + 1);
+        if !self.faults.allows(kind, 0, nth) {
+            return;
+        }
+        let mut draw = Draw::new(self.settings.seed, kind.stream(), 2 * nth + 1);
+        let at = usize::try_from(draw.below(self.settings.voters)).unwrap_or(0);
+        if self
+            .core
+            .as_ref()
+            .is_some_and(|core| core[at] || kind == FaultKind::Partition || kind == FaultKind::CrashAll)
+        {
+            // The core is healed for good; faults go on outside of it.
+            return;
+        }
+        self.trace.tell(self.now, || format!("fault {}/0/{nth}", kind.stream().replace(' ', "-")));
+        let now = self.now;
+        match kind {
+            FaultKind::Crash => {
+                // Half of the crashes are aimed at the leader, where most is at stake.
+                let at = if draw.below(2) == 0 { self.leader().unwrap_or(at) } else { at };
+                if self.core.as_ref().is_none_or(|core| !core[at]) {
+                    self.arm_crash(at, &mut draw);
+                }
+            }
+            FaultKind::CrashAll => {
+                self.marks.hit(Mark::CrashAll);
+                for at in 0..self.nodes.len() {
+                    self.arm_crash(at, &mut draw);
+                }
+            }
+            FaultKind::Pause => self.pause(at, &mut draw),
+            FaultKind::SlowCpu => {
+                self.marks.hit(Mark::SlowCpu);
+                self.nodes[at].slow = draw.between(2, 50) * draw.between(1, 50);
+                self.schedule(draw.between(100_000, 5_000_000), Happening::SlowEnds { node: at });
+            }
+            FaultKind::Partition => self.partition(&mut draw),
+            FaultKind::Clog => {
+                let number = self.draw_link(at, &mut draw);
+                self.network.clog(number, now + draw.between(10_000, 5_000_000));
+            }
+            FaultKind::Reset => self.reset_connection(at, &mut draw),
+            FaultKind::LossStorm => {
+                self.marks.hit(Mark::LossStorm);
+                let number = self.draw_link(at, &mut draw);
+                self.network.storm(number, now + draw.between(100_000, 10_000_000), draw.between(100_000, 1_000_000));
+            }
+            FaultKind::DiskStall => {
+                self.marks.hit(Mark::DiskStall);
+                self.marks.hit_if(self.nodes[at].state() == Some(PeerState::Leader), Mark::DiskStallOfLeader);
+                let until = now + draw.between(10_000, self.settings.disk.stall_us);
+                self.nodes[at].stalled_until = until;
+            }
+            FaultKind::ClockFreeze => {
+                self.marks.hit(Mark::ClockFrozen);
+                self.nodes[at].clock.freeze(now + draw.between(100_000, 10_000_000));
+            }
+            FaultKind::ClockJump => {
+                if draw.below(2) == 0 {
+                    self.marks.hit(Mark::ClockForward);
+                    self.nodes[at].clock.jump_forward();
+                } else {
+                    self.marks.hit(Mark::ClockBackward);
+                    self.nodes[at].clock.jump_backward(draw.between(10_000, 3_000_000));
+                }
+            }
+            FaultKind::Transfer => {
+                let to = usize::try_from(draw.below(self.settings.voters)).unwrap_or(0);
+                if let Some(leader) = self.leader() {
+                    self.marks.hit(Mark::TransferAsked);
+                    self.arrives(leader, Arrived::Transfer { to });
+                }
+            }
+            FaultKind::Replay => {
+                for _ in 0..draw.between(1, 6) {
+                    let number = self.draw_link(at, &mut draw);
+                    if let Some(slot) = self.network.replay(number, &mut draw) {
+                        self.schedule(draw.below(100_000), Happening::Frame { slot });
+                    }
+                }
+            }
+            FaultKind::DiskError
+            | FaultKind::DiskFull
+            | FaultKind::DiskRot
+            | FaultKind::DiskWiped
+            | FaultKind::DiskOldBackup
+            | FaultKind::FrameLoss
+            | FaultKind::FrameRepeat
+            | FaultKind::FrameDamage
+            | FaultKind::ClientLoss => {}
+        }
+    }
+
+    /// The leader of the highest term, as an onlooker sees it.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leads = |at: &usize| self.nodes[*at].state() == Some(PeerState::Leader);
+        let term = |at: &usize| self.nodes[*at].replica.as_ref().map(|replica| replica.status().term);
+        (0..self.nodes.len()).filter(leads).max_by_key(term)
+    }
+
+    fn draw_link(&mut self, from: usize, draw: &mut Draw) -> usize {
+        let voters = self.settings.voters;
+        let to = usize::try_from(draw.between(1, voters - 1)).unwrap_or(1);
+        let to = (from + to) % self.nodes.len();
+        self.network.link(from, to)
+    }
+
+    fn arm_crash(&mut self, at: usize, draw: &mut Draw) {
+        let long = draw.below(100) < self.settings.long_outages;
+        let (short_us, long_us) = self.settings.outage_us;
+        let outage_us = if long { draw.between(short_us, long_us) } else { draw.between(1_000, short_us) };
+        let points = u32::try_from(draw.below(40)).unwrap_or(0);
+        let node = &mut self.nodes[at];
+        if node.is_up() {
+            node.outage_us = outage_us;
+            node.crash_in = Some(points);
+            if node.paused {
+                self.crash(at);
+            }
+        }
+    }
+
+    fn pause(&mut self, at: usize, draw: &mut Draw) {
+        let takes = draw.between(100_000, 8_000_000);
+        let node = &mut self.nodes[at];
+        if !node.is_up() || node.paused {
+            return;
+        }
+        node.paused = true;
+        node.piles_ticks = draw.below(2) == 0;
+        self.marks.hit(Mark::Pause);
+        self.marks.hit_if(node.state() == Some(PeerState::Leader), Mark::PauseOfLeader);
+        let life = node.life;
+        self.schedule(takes, Happening::Resume { node: at, life });
+    }
+
+    fn reset_connection(&mut self, from: usize, draw: &mut Draw) {
+        self.marks.hit(Mark::ConnectionReset);
+        let number = self.draw_link(from, draw);
+        let to = number % self.nodes.len();
+        self.network.reset(number);
+        let back = self.network.link(to, from);
+        self.network.reset(back);
+        for (node, peer) in [(from, to), (to, from)] {
+            let life = self.nodes[node].life;
+            self.schedule(draw.below(50_000), Happening::Unreachable { node, peer, life });
+        }
+    }
+
+    fn partition(&mut self, draw: &mut Draw) {
+        let count = self.nodes.len();
+        let voters = self.settings.voters;
+        let mut some_node = || usize::try_from(draw.below(voters)).unwrap_or(0);
+        let (a, b) = (some_node(), some_node());
+        let shape = draw.below(8);
+        let sides = draw.value();
+        let side = |node: usize| (sides >> node) & 1;
+        let after = |node: usize| (node + 1) % count;
+        let cut = |from: usize, to: usize| match shape {
+            0..3 => (from == a) != (to == a),
+            3 => from == a,
+            4 => to == a,
+            // Each node hears only its neighbour in the ring (with three nodes: one direction of the ring is cut).
+            5 if count > 3 => to != after(from) && from != after(to),
+            5 => to == after(from),
+            // Two halves that only the bridge talks to.
+            6 if count > 3 => from != a && to != a && side(from) != side(to),
+            6 => from != a && to != a,
+            _ => side(from) != side(to),
+        };
+        let mark = match shape {
+            0..3 => Mark::PartitionIsolate,
+            3 | 4 => Mark::PartitionOneWay,
+            5 => Mark::PartitionRing,
+            6 => Mark::PartitionBridge,
+            _ => Mark::PartitionUniform,
+        };
+        self.marks.hit(mark);
+        self.marks.hit_if(self.leader() == Some(a) && shape < 3, Mark::PartitionSplitLeader);
+        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        let cut_pairs: Vec<(usize, usize)> = pairs.filter(|(from, to)| from != to && cut(*from, *to)).collect();
+        self.trace.tell(self.now, || {
+            let named: Vec<String> = cut_pairs.iter().map(|(a, b)| format!("n{}->n{}", id_of(*a), id_of(*b))).collect();
+            format!("partition ({mark:?}, {b}): {}", named.join(" "))
+        });
+        let mut links = Vec::with_capacity(cut_pairs.len());
+        for (from, to) in cut_pairs {
+            let number = self.network.link(from, to);
+            self.network.cut(number);
+            links.push(number);
+            let life = self.nodes[from].life;
+            if draw.below(2) == 0 {
+                self.schedule(draw.between(1_000, 1_000_000), Happening::Unreachable { node: from, peer: to, life });
+            }
+        }
+        self.partitions.push(Some(Partition { links }));
+        let partition = self.partitions.len() - 1;
+        let takes = if draw.below(4) == 0 { draw.between(1, 40) * 1_000_000 } else { draw.between(50_000, 6_000_000) };
+        self.schedule(takes, Happening::PartitionEnds { partition });
+    }
+
+    pub(crate) fn end_partition(&mut self, partition: usize) {
+        let Some(Partition { links }) = self.partitions[partition].take() else { return };
+        self.marks.hit(Mark::PartitionHealed);
+        self.trace.tell(self.now, || format!("partition {partition} ends"));
+        for number in links {
+            self.network.uncut(number);
+        }
+    }
+
+    /// Partitions are over where both ends are in the core, and stay for ever elsewhere.
+    pub(crate) fn forget_partitions(&mut self) {
+        self.partitions.iter_mut().for_each(|partition| drop(partition.take()));
+    }
+}
