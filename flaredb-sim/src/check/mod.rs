@@ -1,5 +1,11 @@
 //! The checkers, one rule a file. Each sees every observation and keeps only what its rule needs.
 
+mod compaction;
+mod evidence;
+pub mod history;
+pub mod model;
+mod replay;
+
 use crate::observed::{Observed, Violation};
 
 /// One rule, watched over a whole run.
