@@ -61,6 +61,10 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
         ("flaredb-replica", &["flaredb-raft", "flaredb-kv"]),
         ("flaredb-record", &["flaredb-raft"]),
         ("flaredb-sim", &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-record"]),
+        (
+            "flaredb-fuzz",
+            &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-record", "flaredb-sim", "flaredb-server"],
+        ),
         ("flaredb-storage", &["flaredb-raft", "flaredb-kv", "flaredb-record"]),
         ("flaredb-proto", &[]),
         ("flaredb-server", &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-storage", "flaredb-proto"]),

@@ -1,0 +1,131 @@
+//! The transport's codecs: frames and the greeting of a handshake.
+//!
+//! They are private to the server, which links RocksDB. Their files need neither, so they are compiled in from where they are.
+
+use bytes::BytesMut;
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+#[path = "../../flaredb-server/src/transport/frame.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the server's own file, private there")]
+mod frame;
+#[path = "../../flaredb-server/src/transport/handshake.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the server's own file, private there")]
+mod handshake;
+
+/// Frames out of a stream that arrives in pieces. The first byte says where the stream is cut, and whether the first frame's
+/// length and checksum are put right.
+pub(crate) fn peer_frames(data: &[u8]) {
+    let Some((&mode, rest)) = data.split_first() else { return };
+    let mut stream = rest.to_vec();
+    if mode & 1 != 0
+        && let Some((head, payload)) = stream.split_first_chunk_mut::<8>()
+    {
+        let length = u32::try_from(payload.len()).unwrap_or(0).to_le_bytes();
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&length);
+        hasher.update(payload);
+        let [l0, l1, l2, l3] = length;
+        let [c0, c1, c2, c3] = hasher.finalize().to_le_bytes();
+        *head = [l0, l1, l2, l3, c0, c1, c2, c3];
+    }
+    let whole = take_frames(&stream, stream.len());
+    let cut = stream.len() * usize::from(mode >> 1) / 128;
+    assert!(whole == take_frames(&stream, cut), "where a stream is cut changes nothing");
+    if mode & 1 != 0 && stream.len() >= 8 {
+        assert!(whole.len() == 1 && whole.iter().flatten().eq(stream.iter().skip(8)), "a right frame is taken whole");
+    }
+    for payload in whole {
+        let Ok(messages) = flaredb_replica::wire::decode_messages(payload.into()) else { continue };
+        let mut out = Vec::new();
+        assert!(frame::encode(&messages, &mut out) == 0, "what came in one frame fits into frames");
+        let mut again = Vec::new();
+        for payload in take_frames(&out, out.len()) {
+            again.extend(flaredb_replica::wire::decode_messages(payload.into()).unwrap_or_default());
+        }
+        assert!(again == messages, "messages come back as they were");
+    }
+}
+
+/// All frames of the stream, which arrives in two pieces. Ends at the first frame that is wrong.
+fn take_frames(stream: &[u8], cut: usize) -> Vec<Vec<u8>> {
+    let (first, second) = stream.split_at(cut.min(stream.len()));
+    let mut received = BytesMut::new();
+    let mut frames = Vec::new();
+    for piece in [first, second] {
+        received.extend_from_slice(piece);
+        loop {
+            match frame::next(&mut received) {
+                Ok(Some(payload)) => frames.push(payload.to_vec()),
+                Ok(None) => break,
+                Err(_) => return frames,
+            }
+        }
+        let missing = frame::missing(&received);
+        assert!(missing <= frame::FRAME_BYTES_MAX, "no more is asked for than a frame may have");
+        assert!(missing > 0 || received.len() < 8, "a frame that is there is taken");
+    }
+    frames
+}
+
+/// A greeting, with or without its checksum put right.
+pub(crate) fn greeting(data: &[u8]) {
+    let Some((&mode, rest)) = data.split_first() else { return };
+    let mut bytes = rest.to_vec();
+    if mode & 1 != 0
+        && let Some((head, body)) = bytes.split_first_chunk_mut::<13>()
+    {
+        let [l0, l1] = u16::try_from(body.len()).unwrap_or(u16::MAX).to_le_bytes();
+        let [v0, v1] = handshake::PROTOCOL_VERSION.to_le_bytes();
+        let [c0, c1, c2, c3] = crc32fast::hash(body).to_le_bytes();
+        *head = [b'F', b'L', b'R', b'P', v0, v1, 0, l0, l1, c0, c1, c2, c3];
+    }
+    let Ok(handshake::Received::Greeting(greeting)) = read(&bytes) else { return };
+    // URLs beyond its own limits are left out by the encoder, which is not the reader's business.
+    if greeting.client_urls.len() > 16 || greeting.client_urls.iter().any(|url| url.len() > 255) {
+        return;
+    }
+    let again = handshake::encode(&greeting, None);
+    assert!(
+        matches!(read(&again), Ok(handshake::Received::Greeting(read)) if read == greeting),
+        "a greeting comes back as it was"
+    );
+}
+
+/// Runs the reader on a stream that has all of it.
+fn read(mut bytes: &[u8]) -> Result<handshake::Received, handshake::HandshakeError> {
+    let mut future = pin!(handshake::read(&mut bytes));
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("a slice is always ready"),
+    }
+}
+
+/// Real frames and greetings, with the mode byte in front.
+pub(crate) fn seeds_of_frames(batches: &[Vec<flaredb_raft::Message>]) -> Vec<Vec<u8>> {
+    let frame = |mode: u8, batch: &Vec<flaredb_raft::Message>| {
+        let mut out = vec![mode];
+        frame::encode(batch, &mut out);
+        out
+    };
+    batches.iter().flat_map(|batch| [frame(0, batch), frame(65, batch)]).collect()
+}
+
+/// See [`seeds_of_frames`].
+pub(crate) fn seeds_of_greetings() -> Vec<Vec<u8>> {
+    let mut body = Vec::new();
+    for field in 1..=5_u64 {
+        body.extend_from_slice(&field.to_le_bytes());
+    }
+    for text in ["n1", "\u{1}http://a:1"] {
+        body.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_le_bytes());
+        body.extend_from_slice(text.as_bytes());
+    }
+    let mut seeds = vec![vec![1; 14], [vec![1], vec![0; 13], body].concat()];
+    for refusal in 0..8_u8 {
+        seeds.push([&[0][..], b"FLRP", &[1, 0, refusal, 0, 0, 0, 0, 0, 0]].concat());
+    }
+    seeds
+}
