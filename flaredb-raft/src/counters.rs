@@ -29,4 +29,6 @@ pub struct Counters {
     pub not_leader: u64,
     /// Snapshots with another voter set than the fixed one.
     pub foreign_voters: u64,
+    /// Messages that came while this peer did not know what it had promised.
+    pub mute: u64,
 }

@@ -31,10 +31,13 @@ impl<S: RaftStorage> Peer<S> {
         Ok(())
     }
 
-    /// Only voters campaign (R8), only with a whole log (R13), and only into a term that exists.
+    /// Only voters campaign (R8), only with a whole log (R13, R15), and only into a term that exists.
     pub(crate) fn is_promotable(&self) -> bool {
         let idle = matches!(self.role, Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_));
-        idle && self.is_voter(self.config.id) && self.install.is_none() && self.term < POSITION_MAX
+        idle && self.is_voter(self.config.id)
+            && self.install.is_none()
+            && !self.is_recovering()
+            && self.term < POSITION_MAX
     }
 
     pub(crate) fn restart_timer(&mut self) {
@@ -155,7 +158,7 @@ impl<S: RaftStorage> Peer<S> {
             self.counters.vote_ignored += 1;
             return;
         }
-        if term > self.term && self.is_up_to_date(last) {
+        if term > self.term && self.may_vote_for(last) {
             let (id, region_id) = (self.config.id, self.config.region_id);
             let body = Body::PreVoteResponse { granted: true };
             // The term is the asker's, and prospective.
@@ -198,7 +201,7 @@ impl<S: RaftStorage> Peer<S> {
             Some(candidate) => candidate == from || mutant!(SecondVoteInTerm),
             None => self.leader().is_none() || mutant!(VoteForgottenWithLeader),
         };
-        let granted = free && self.is_up_to_date(last);
+        let granted = free && self.may_vote_for(last);
         if granted {
             self.voted_for = Some(from);
             self.restart_timer();
@@ -206,8 +209,12 @@ impl<S: RaftStorage> Peer<S> {
         self.send_when_saved(from, Body::RequestVoteResponse { granted });
     }
 
-    /// Whether a log that ends with `last` holds everything that this one may have helped to commit (paper §5.4.1).
-    fn is_up_to_date(&self, last: EntryId) -> bool {
+    /// Whether a log that ends with `last` holds everything that this one may have helped to commit (paper §5.4.1). A peer that
+    /// does not hold all of that itself cannot tell (R15).
+    fn may_vote_for(&self, last: EntryId) -> bool {
+        if self.is_recovering() {
+            return false;
+        }
         let own = self.log.last();
         if mutant!(VoteForShorterLog) {
             return last.index >= own.index;

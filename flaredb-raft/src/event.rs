@@ -59,4 +59,13 @@ pub enum Event {
     },
     /// Campaign now (tests and operators).
     Campaign,
+    /// This peer has promised more than its disk holds (R15): it takes part, but neither votes nor leads until its durable log
+    /// reaches `until`. A leader steps down. For what is known at start already there is `InitialState::recover_until`.
+    Recover {
+        /// The highest position it can have acknowledged, in Raft's order. None: not known yet; the peer then hears and says
+        /// nothing until a second `Recover` tells it.
+        until: Option<EntryId>,
+        /// Its term is raised to at least this, durably, and no vote is given in this term: one may have been given before.
+        term: u64,
+    },
 }

@@ -45,6 +45,7 @@ impl<S: RaftStorage> Peer<S> {
             writing,
             last_write_id: _,
             install,
+            recovery,
             out,
             gated,
             flush_wanted,
@@ -61,7 +62,7 @@ impl<S: RaftStorage> Peer<S> {
             batches_forwarded,
             failed,
         } = self;
-        (conf_state, term, voted_for, durable, install).hash(state);
+        (conf_state, term, voted_for, durable, install, recovery).hash(state);
         writing.as_ref().map(|Writing { id: _, hard_state }| hard_state).hash(state);
         (out, gated, flush_wanted, announced, failed.is_some()).hash(state);
         (wire_id_base, reads_forwarded, proposals_forwarded, incarnation_mark, batches_forwarded).hash(state);

@@ -30,8 +30,12 @@ impl<S: RaftStorage> Peer<S> {
         }
         let unknown = if mutant!(PrevTermNotCompared) { term.is_none() } else { term != Some(prev.term) };
         if prev.index > commit && unknown {
-            let hint = self.log.last_with_term_at_most(prev.index, prev.term)?;
-            let result = AppendResult::Rejected { prev_index: prev.index, hint };
+            let result = if self.is_recovering() && prev.index > self.log.last().index {
+                AppendResult::Lost { last: self.log.persisted_id() }
+            } else {
+                let hint = self.log.last_with_term_at_most(prev.index, prev.term)?;
+                AppendResult::Rejected { prev_index: prev.index, hint }
+            };
             self.send(from, Body::AppendEntriesResponse { round, result });
             return Ok(());
         }
@@ -98,6 +102,7 @@ impl<S: RaftStorage> Peer<S> {
         let installed = self.install.take().is_some_and(|install| install.handed_out && install.snapshot.last == last);
         assert!(installed, "only the snapshot that was asked for is installed");
         self.log.reset(last);
+        self.maybe_end_recovery();
         self.durable.commit_index = last.index;
         if let Role::Follower(Follower { leader: Some(leader), ack, .. }) = &mut self.role {
             *ack = None;

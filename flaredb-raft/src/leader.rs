@@ -227,6 +227,7 @@ impl<S: RaftStorage> Peer<S> {
         let matched = match result {
             AppendResult::Accepted { match_index } => match_index,
             AppendResult::Rejected { .. } => 0,
+            AppendResult::Lost { last } => last.index,
         };
         if round > leader.reads.round || matched > last_index {
             self.counters.malformed += 1;
@@ -251,6 +252,12 @@ impl<S: RaftStorage> Peer<S> {
                 } else {
                     let agreed = self.log.last_with_term_at_most(hint.index, hint.term)?;
                     progress.on_rejected(agreed.index.min(prev_index - 1));
+                }
+            }
+            AppendResult::Lost { last } => {
+                let agreed = self.log.last_with_term_at_most(last.index, last.term)?;
+                if !progress.on_lost(last.index, agreed.index) {
+                    self.counters.stale_answer += 1;
                 }
             }
         }

@@ -114,6 +114,7 @@ mod peer;
 mod prng;
 mod quorum;
 mod read_index;
+mod recovery;
 mod replication;
 mod role;
 mod start;

@@ -23,7 +23,7 @@ pub(crate) struct Log<S> {
     cache_bytes_max: u64,
     last: EntryId,
     /// Everything up to here is durable and is what this log holds.
-    persisted: u64,
+    persisted: EntryId,
     /// The first entry that no write has carried yet.
     unwritten: u64,
     /// The last entry of the write in flight that this log still holds; falls when the log is truncated below it. That is
@@ -58,7 +58,7 @@ impl<S: RaftStorage> Log<S> {
             tail_bytes: 0,
             cache_bytes_max,
             last,
-            persisted: last.index,
+            persisted: last,
             unwritten: last.index + 1,
             writing: None,
             commit,
@@ -104,6 +104,10 @@ impl<S: RaftStorage> Log<S> {
     }
 
     pub(crate) fn persisted(&self) -> u64 {
+        self.persisted.index
+    }
+
+    pub(crate) fn persisted_id(&self) -> EntryId {
         self.persisted
     }
 
@@ -244,7 +248,9 @@ impl<S: RaftStorage> Log<S> {
         self.tail_bytes -= self.tail.range(keep.min(self.tail.len())..).map(RaftLogEntry::size).sum::<u64>();
         self.tail.truncate(keep);
         self.last = before;
-        self.persisted = self.persisted.min(before.index);
+        if self.persisted.index > before.index {
+            self.persisted = before;
+        }
         self.unwritten = self.unwritten.min(index);
         if self.writing.is_some_and(|last| last.index >= index) && !mutant!(OverwrittenWriteCounts) {
             self.writing = Some(before);
@@ -270,7 +276,11 @@ impl<S: RaftStorage> Log<S> {
             self.term_of(written.index)?.is_none_or(|term| term == written.term) || mutant!(OverwrittenWriteCounts),
             "what was overwritten is not counted"
         );
-        self.persisted = self.persisted.max(written.index.min(self.last.index));
+        // Not past the end, also where a mutant forgot that the end moved.
+        let written = if written.index > self.last.index { self.last } else { written };
+        if written.index > self.persisted.index {
+            self.persisted = written;
+        }
         self.evict();
         Ok(())
     }
@@ -293,7 +303,7 @@ impl<S: RaftStorage> Log<S> {
         if mutant!(AppliedBeforeDurable) {
             return self.commit;
         }
-        self.commit.min(self.persisted)
+        self.commit.min(self.persisted.index)
     }
 
     pub(crate) fn can_apply(&self, bytes_max: u64) -> bool {
@@ -333,7 +343,7 @@ impl<S: RaftStorage> Log<S> {
         self.tail.clear();
         self.tail_bytes = 0;
         self.last = last;
-        self.persisted = last.index;
+        self.persisted = last;
         self.unwritten = last.index + 1;
         self.commit = last.index;
         self.handed_out = last.index;
@@ -343,7 +353,7 @@ impl<S: RaftStorage> Log<S> {
     }
 
     fn evict(&mut self) {
-        let evictable = self.applied.min(self.persisted);
+        let evictable = self.applied.min(self.persisted.index);
         while self.tail_bytes > self.cache_bytes_max {
             let Some(entry) = self.tail.pop_front_if(|entry| entry.index <= evictable) else { return };
             self.tail_bytes -= entry.size();
@@ -358,12 +368,12 @@ impl<S: RaftStorage> Log<S> {
         }
         assert!(self.applied <= self.handed_out, "applied <= handed out");
         assert!(self.handed_out <= self.commit, "only committed entries are handed out");
-        assert!(self.handed_out <= self.persisted, "only durable entries are handed out");
+        assert!(self.handed_out <= self.persisted.index, "only durable entries are handed out");
         assert!(self.commit <= self.last.index, "commit <= last");
-        assert!(self.persisted <= self.last.index, "persisted <= last");
-        assert!(self.persisted < self.unwritten, "what is durable was written");
+        assert!(self.persisted.index <= self.last.index, "persisted <= last");
+        assert!(self.persisted.index < self.unwritten, "what is durable was written");
         assert!(self.unwritten <= self.last.index + 1, "unwritten <= last + 1");
-        assert!(self.tail_first() <= self.persisted + 1, "what is not durable is in memory");
+        assert!(self.tail_first() <= self.persisted.index + 1, "what is not durable is in memory");
         assert!(self.tail.back().is_none_or(|entry| entry.id() == self.last), "the tail ends at the last entry");
         // Only the end changes, so a long tail is not walked again after every step.
         let recent = self.tail.iter().rev().take(RECENT);

@@ -18,6 +18,7 @@ struct Disk {
     conf_state: ConfState,
     snapshot: SnapshotMeta,
     entries: VecDeque<RaftLogEntry>,
+    recover_until: Option<EntryId>,
 }
 
 impl Disk {
@@ -84,6 +85,29 @@ impl MemoryStorage {
         self.0.borrow_mut().hard_state = hard_state;
     }
 
+    /// Loses every entry after `index` (for tests of recovery).
+    pub fn lose_after(&self, index: u64) {
+        let disk = &mut *self.0.borrow_mut();
+        disk.entries.truncate(to_usize((index + 1).saturating_sub(disk.first())));
+    }
+
+    /// Loses the whole log; it continues after `last` (for tests of recovery).
+    pub fn restart_at(&self, last: EntryId) {
+        let disk = &mut *self.0.borrow_mut();
+        disk.entries.clear();
+        disk.snapshot.last = last;
+    }
+
+    /// Sets what a peer that starts from here finds in `InitialState::recover_until`.
+    pub fn set_recover_until(&self, until: Option<EntryId>) {
+        self.0.borrow_mut().recover_until = until;
+    }
+
+    /// Position of the last entry.
+    pub fn last(&self) -> EntryId {
+        self.0.borrow().last()
+    }
+
     /// What is durable beside the log.
     pub fn hard_state(&self) -> HardState {
         self.0.borrow().hard_state
@@ -113,7 +137,8 @@ impl MemoryStorage {
 impl RaftStorage for MemoryStorage {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
         let disk = self.0.borrow();
-        Ok(InitialState { hard_state: disk.hard_state, conf_state: disk.conf_state.clone() })
+        let (hard_state, conf_state) = (disk.hard_state, disk.conf_state.clone());
+        Ok(InitialState { hard_state, conf_state, recover_until: disk.recover_until })
     }
 
     fn entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {

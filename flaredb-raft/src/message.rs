@@ -127,4 +127,10 @@ pub enum AppendResult {
         /// At or before `prev_index`.
         hint: EntryId,
     },
+    /// As `Rejected`, from a follower that is recovering (R15): the position is past the end of its log, though it may have
+    /// acknowledged it once. Whatever it acknowledged beyond `last` does not hold any more.
+    Lost {
+        /// The end of what is durable there.
+        last: EntryId,
+    },
 }

@@ -32,10 +32,11 @@ impl<S: RaftStorage> Peer<S> {
         Message { from: self.config.id, to, region_id: self.config.region_id, term: self.term, body }
     }
 
-    /// Holds a message back. Repeated questions must not pile up behind a slow disk: one answer of each kind is kept, and of
-    /// answers to appends the latest.
+    /// Holds a message back. Repeated questions must not pile up behind a slow disk: each receiver gets one answer of a kind,
+    /// and of answers to appends the latest. (Besides the leader, an earlier term's leader may wait for one.)
     fn gate(&mut self, message: Message) {
-        let is_append_response = |m: &Message| matches!(m.body, Body::AppendEntriesResponse { .. });
+        let is_append_response =
+            |m: &Message| m.to == message.to && matches!(m.body, Body::AppendEntriesResponse { .. });
         if is_append_response(&message) {
             self.gated.retain(|held| !is_append_response(held));
         }
@@ -194,6 +195,7 @@ impl<S: RaftStorage> Peer<S> {
             self.durable = hard_state;
         }
         self.log.finish_write()?;
+        self.maybe_end_recovery();
         self.count_own_vote();
         self.maybe_commit();
         Ok(())

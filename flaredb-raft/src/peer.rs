@@ -8,6 +8,7 @@ use crate::counters::Counters;
 use crate::log::Log;
 use crate::num::POSITION_MAX;
 use crate::prng::{Prng, mix};
+use crate::recovery::Recovery;
 use crate::role::{Follower, Role};
 use crate::start::{self, StartError};
 use crate::{
@@ -33,6 +34,8 @@ pub struct Peer<S: RaftStorage> {
     pub(crate) last_write_id: u64,
     /// A snapshot that replaces this peer's state. It outlives roles and terms: it holds nothing but committed entries.
     pub(crate) install: Option<Install>,
+    /// Set while the disk holds less than was promised.
+    pub(crate) recovery: Option<Recovery>,
     /// Effects that may leave at once.
     pub(crate) out: Effects,
     /// Messages that say something about this term or vote, which is not durable yet. Emptied when the term changes.
@@ -83,6 +86,8 @@ impl<S: RaftStorage> Peer<S> {
     pub fn new(config: Config, storage: S, last_applied: u64) -> Result<Self, StartError> {
         start::check_config(&config)?;
         let recovered = start::recover(&storage, last_applied)?;
+        let is_alone = recovered.conf_state.voters == [config.id];
+        let recovery = Recovery::at_start(&recovered, is_alone)?;
         let mut prng = Prng::new(mix(config.seed) ^ config.id);
         let timeout = u64::from(config.election_timeout_ticks);
         let timeout = timeout + prng.below(timeout);
@@ -97,6 +102,7 @@ impl<S: RaftStorage> Peer<S> {
             writing: None,
             last_write_id: 0,
             install: None,
+            recovery,
             out: Effects::default(),
             gated: Vec::new(),
             flush_wanted: false,
@@ -170,6 +176,10 @@ impl<S: RaftStorage> Peer<S> {
                 }
                 Ok(())
             }
+            Event::Recover { until, term } => {
+                self.on_recover(until, term);
+                Ok(())
+            }
         }
     }
 
@@ -191,6 +201,10 @@ impl<S: RaftStorage> Peer<S> {
         }
         if !is_well_formed(term, &body) {
             self.counters.malformed += 1;
+            return Ok(());
+        }
+        if self.is_mute() {
+            self.counters.mute += 1;
             return Ok(());
         }
         let taken_though_stale = (mutant!(StaleVotesCount) && matches!(body, Body::RequestVoteResponse { .. }))
@@ -303,6 +317,7 @@ impl<S: RaftStorage> Peer<S> {
             leader: self.leader(),
             last_index: self.log.last().index,
             persisted_index: self.log.persisted(),
+            recovering: self.recovery.is_some(),
         }
     }
 
@@ -336,6 +351,11 @@ impl<S: RaftStorage> Peer<S> {
         self.log.last()
     }
 
+    /// Position of the last entry that is durable here.
+    pub fn persisted(&self) -> EntryId {
+        self.log.persisted_id()
+    }
+
     /// What was dropped so far, and why.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -366,6 +386,8 @@ impl<S: RaftStorage> Peer<S> {
         assert!(self.durable.commit_index <= self.log.commit(), "the commit index never falls");
         let may_install = self.install.as_ref().is_none_or(|install| !install.handed_out || self.writing.is_none());
         assert!(may_install, "no write is out during an install");
+        let may_lead = self.recovery.is_none() || matches!(self.role, Role::Follower(_));
+        assert!(may_lead || mutant!(PromiseForgotten), "a peer that is recovering follows");
         match &self.role {
             Role::Follower(follower) => {
                 let ack = follower
@@ -407,6 +429,7 @@ fn is_well_formed(term: u64, body: &Body) -> bool {
             crate::AppendResult::Rejected { prev_index, hint } => {
                 hint.index <= *prev_index && *prev_index <= POSITION_MAX
             }
+            crate::AppendResult::Lost { last } => position(last),
         },
         Body::InstallSnapshot { snapshot } => snapshot.last.index > 0 && position(&snapshot.last),
         Body::ReadIndexResponse { index, .. } => index.is_none_or(|index| index <= POSITION_MAX),

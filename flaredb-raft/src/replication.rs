@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 /// The specification's ReplicationState: kept per follower by the leader, in memory only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReplicationState {
-    /// The follower holds everything up to here, durably. Never falls within a term.
+    /// The follower holds everything up to here, durably. Falls within a term only if its disk lost something and it says so.
     pub match_index: u64,
     /// The next entry to send; always above `match_index`.
     pub next_index: u64,
@@ -111,6 +111,22 @@ impl Progress {
             self.state.match_index = self.state.match_index.max(agreed);
         }
         self.state.next_index = self.state.match_index.max(agreed) + 1;
+    }
+
+    /// The follower's disk lost what it held after `end` (R15): the one place where `match_index` falls. What was committed with
+    /// its help stays so, because it votes for nobody who lacks that. False if this says nothing new.
+    pub(crate) fn on_lost(&mut self, end: u64, agreed: u64) -> bool {
+        let believed = self.state.match_index > end;
+        self.state.match_index = self.state.match_index.min(end);
+        match self.mode {
+            // Where to go on is found when the snapshot is there, or given up.
+            Mode::Snapshot { .. } => believed,
+            Mode::Probe | Mode::Replicate if believed || self.state.next_index > end + 1 => {
+                self.on_rejected(agreed);
+                true
+            }
+            Mode::Probe | Mode::Replicate => false,
+        }
     }
 
     /// `pending`: wait for the answer to a heartbeat before anything is sent.

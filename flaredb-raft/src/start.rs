@@ -41,6 +41,13 @@ pub enum StartError {
         /// Last entry of the log.
         last: EntryId,
     },
+    /// The log lost entries, and there is no other voter that could have them.
+    NobodyToRecoverFrom {
+        /// What it held once.
+        until: EntryId,
+        /// Last entry of the log.
+        last: EntryId,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -62,6 +69,10 @@ impl fmt::Display for StartError {
             Self::TermBehindLog { current_term, last } => {
                 write!(f, "the log ends with {last}, but current_term is {current_term}")
             }
+            Self::NobodyToRecoverFrom { until, last } => write!(
+                f,
+                "the log ends with {last}, but {until} was acknowledged once; a member that is the only voter cannot get it from another"
+            ),
         }
     }
 }
@@ -79,6 +90,7 @@ pub(crate) struct Recovered {
     pub(crate) conf_state: ConfState,
     pub(crate) last: EntryId,
     pub(crate) commit: u64,
+    pub(crate) recover_until: Option<EntryId>,
 }
 
 pub(crate) fn check_config(config: &Config) -> Result<(), StartError> {
@@ -111,15 +123,20 @@ pub(crate) fn recover<S: RaftStorage>(storage: &S, last_applied: u64) -> Result<
     if hole || last_applied < snapshot.index || last_applied + 1 < first_index {
         return Err(StartError::LogHole { last_applied, snapshot, first_index, last_index });
     }
-    let stored_commit = state.hard_state.commit_index;
+    let mut hard_state = state.hard_state;
+    if state.recover_until.is_some() {
+        // What is lost can be committed all the same; it is not known any more.
+        hard_state.commit_index = hard_state.commit_index.min(last_index);
+    }
+    let stored_commit = hard_state.commit_index;
     let commit = stored_commit.max(last_applied).max(snapshot.index);
     if commit > last_index {
         return Err(StartError::CommitPastEnd { stored_commit, last_applied, snapshot, last_index });
     }
     let last = EntryId { index: last_index, term: storage.term_of(last_index)? };
-    let current_term = state.hard_state.current_term;
+    let current_term = hard_state.current_term;
     if current_term < last.term {
         return Err(StartError::TermBehindLog { current_term, last });
     }
-    Ok(Recovered { hard_state: state.hard_state, conf_state: state.conf_state, last, commit })
+    Ok(Recovered { hard_state, conf_state: state.conf_state, last, commit, recover_until: state.recover_until })
 }

@@ -62,4 +62,6 @@ pub struct PeerStatus {
     pub last_index: u64,
     /// Everything up to here is durable here.
     pub persisted_index: u64,
+    /// Its disk holds less than it once acknowledged: it neither votes nor leads (R15).
+    pub recovering: bool,
 }

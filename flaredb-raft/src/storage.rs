@@ -27,6 +27,9 @@ pub struct InitialState {
     pub hard_state: HardState,
     /// Written when the cluster was made.
     pub conf_state: ConfState,
+    /// What this log once held and acknowledged, if it holds less now: the peer neither votes nor leads until its durable log
+    /// reaches this position again (R15). None for a whole log.
+    pub recover_until: Option<EntryId>,
 }
 
 /// Why the log could not be read.

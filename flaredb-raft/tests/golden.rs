@@ -16,6 +16,9 @@
 //! isolate n1, cut n1 n2 (one way), heal            links
 //! slow n1, fast n1, done n1                        disk: writes wait until `done`
 //! crash n1, restart n1, flush n1                   what was not durable is lost; flush: what is applied survives
+//! lose n1 3, wipe n1     n1 crashes, its disk loses everything after 3, or is replaced by an empty one
+//! ask n1 n2              n1, with a new disk, asks n2 what it vouches for; when all were asked it knows what it promised
+//! recover n1 5@2         n1 is told at run time that it promised this much
 //! compact n1 5           flush, then remove the log up to 5
 //! unreachable n1 n2      n1's transport lost its connection to n2
 //! status, log, disk, progress, counters [n1 ..]    look
@@ -32,7 +35,7 @@
 mod cluster;
 
 use cluster::{Cluster, Packet, kind, show_entry, show_hard_state, show_packet};
-use flaredb_raft::{Config, Event, PeerState, RaftStorage};
+use flaredb_raft::{Config, EntryId, Event, PeerState, RaftStorage};
 use goldenscript::{Argument, Command, Context};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -100,8 +103,9 @@ impl Script {
                         None => "follower".to_string(),
                     },
                 };
+                let recovering = if status.recovering { ", recovering" } else { "" };
                 format!(
-                    "n{id}@{}: {state}, last {}, persisted {}, commit {}, applied {}",
+                    "n{id}@{}: {state}, last {}, persisted {}, commit {}, applied {}{recovering}",
                     status.term,
                     peer.last(),
                     status.persisted_index,
@@ -233,6 +237,20 @@ impl goldenscript::Runner for Script {
                 self.0.say(line);
             }
             "flush" => self.0.flush(first()?),
+            "lose" => self.0.lose(first()?, words.get(1).ok_or("after which?")?.parse()?),
+            "wipe" => self.0.wipe(first()?),
+            "ask" => {
+                for other in &words[1..] {
+                    if !self.0.ask(first()?, node(other)?) {
+                        self.0.say(format!("{other} does not tell"));
+                    }
+                }
+            }
+            "recover" => {
+                let (index, term) = words.get(1).and_then(|at| at.split_once('@')).ok_or("until where?")?;
+                let until = EntryId { index: index.parse()?, term: term.parse()? };
+                self.0.step(first()?, Event::Recover { until: Some(until), term: 0 });
+            }
             "compact" => self.0.compact(first()?, words.get(1).ok_or("up to where?")?.parse()?),
             "unreachable" => {
                 let peer = node(words.get(1).ok_or("which peer?")?)?;
@@ -332,4 +350,4 @@ macro_rules! folders {
     };
 }
 
-folders!(elections, forwarding, partitions, reads, replication, restart, snapshot, transfer);
+folders!(elections, forwarding, partitions, reads, recovery, replication, restart, snapshot, transfer);

@@ -62,6 +62,14 @@ pub enum Input {
         /// The peer that is to lead.
         to: u64,
     },
+    /// This node once acknowledged more than its disk holds, or may have: it neither votes nor leads until it has caught up
+    /// (R15 in `docs/raft.md`). What is found at start goes into the log's `InitialState`; this is for what other nodes tell.
+    Recover {
+        /// What it promised. None: not known yet; it then hears and says nothing until it is told.
+        until: Option<EntryId>,
+        /// Its term is raised to at least this, and no vote is given in it.
+        term: u64,
+    },
     /// Campaign without waiting for the election timeout. Harmless where a leader is heard: pre-votes are refused there.
     Campaign,
 }

@@ -66,7 +66,8 @@ impl From<StartError> for ReplicaError {
             StartError::Voters(_)
             | StartError::CommitPastEnd { .. }
             | StartError::LogHole { .. }
-            | StartError::TermBehindLog { .. } => Self::Inconsistent(error.to_string()),
+            | StartError::TermBehindLog { .. }
+            | StartError::NobodyToRecoverFrom { .. } => Self::Inconsistent(error.to_string()),
         }
     }
 }

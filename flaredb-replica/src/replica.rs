@@ -110,6 +110,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             }
             Input::TransferLeadership { to } => self.step_peer(Event::TransferLeadership { to }),
             Input::Campaign => self.step_peer(Event::Campaign),
+            Input::Recover { until, term } => self.step_peer(Event::Recover { until, term }),
         }
     }
 

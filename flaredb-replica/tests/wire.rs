@@ -80,10 +80,10 @@ impl Prng {
             },
             5 => Body::AppendEntriesResponse {
                 round: self.integer(),
-                result: if self.flip() {
-                    AppendResult::Accepted { match_index: self.integer() }
-                } else {
-                    AppendResult::Rejected { prev_index: self.integer(), hint: self.id() }
+                result: match self.below(3) {
+                    0 => AppendResult::Accepted { match_index: self.integer() },
+                    1 => AppendResult::Rejected { prev_index: self.integer(), hint: self.id() },
+                    _ => AppendResult::Lost { last: self.id() },
                 },
             },
             6 => Body::InstallSnapshot {
@@ -246,7 +246,7 @@ fn unknown_tags_are_refused_by_name() {
     assert_eq!(error(&[1, 1, 2, 1, 1, 0]), WireError::UnknownTag { what: "message", tag: 0, at: 5 });
     assert_eq!(error(&[1, 1, 2, 1, 1, 13]), WireError::UnknownTag { what: "message", tag: 13, at: 5 });
     assert_eq!(error(&[1, 1, 2, 1, 1, 2, 2]), WireError::UnknownTag { what: "boolean", tag: 2, at: 6 });
-    assert_eq!(error(&[1, 1, 2, 1, 1, 6, 0, 3]), WireError::UnknownTag { what: "append result", tag: 3, at: 7 });
+    assert_eq!(error(&[1, 1, 2, 1, 1, 6, 0, 4]), WireError::UnknownTag { what: "append result", tag: 4, at: 7 });
     assert_eq!(error(&[1, 1, 2, 1, 1, 12, 0, 4]), WireError::UnknownTag { what: "refusal", tag: 4, at: 7 });
 }
 

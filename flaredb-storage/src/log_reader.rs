@@ -106,7 +106,8 @@ impl LogReader {
 
 impl RaftStorage for LogReader {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
-        Ok(InitialState { hard_state: self.shared.read_state()?, conf_state: self.shared.read_state()? })
+        let (hard_state, conf_state) = (self.shared.read_state()?, self.shared.read_state()?);
+        Ok(InitialState { hard_state, conf_state, recover_until: None })
     }
 
     fn entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {

@@ -37,7 +37,8 @@ fn a_new_log_has_its_configuration_and_nothing_else() {
     for _ in 0..2 {
         let reader = &log.0;
         let conf_state = ConfState { voters: vec![1, 2, 3] };
-        let expected = InitialState { hard_state: HardState::default(), conf_state: conf_state.clone() };
+        let hard_state = HardState::default();
+        let expected = InitialState { hard_state, conf_state: conf_state.clone(), recover_until: None };
         assert_eq!(reader.initial_state(), Ok(expected));
         assert_eq!((reader.first_index(), reader.last_index(), reader.term_of(0)), (Ok(1), Ok(0), Ok(0)));
         assert_eq!(reader.snapshot(), Ok(SnapshotMeta { last: id(0, 0), conf_state }));

@@ -31,6 +31,17 @@ impl Checker {
         if !is_prospective(message) {
             assert!(message.term <= durable.current_term, "I7: {message:?} leaves in a term that is not durable");
         }
+        if let Some(peer) = &node.peer {
+            assert!(node.reports.is_none(), "R15: n{} does not know what it promised, and says {message:?}", node.id);
+            let elects = matches!(
+                message.body,
+                Body::PreVote { .. }
+                    | Body::RequestVote { .. }
+                    | Body::PreVoteResponse { granted: true }
+                    | Body::RequestVoteResponse { granted: true }
+            );
+            assert!(!elects || !peer.status().recovering, "R15: n{} is recovering, and says {message:?}", node.id);
+        }
         match &message.body {
             Body::RequestVote { .. } => self.vote(message.from, message.term, message.from),
             Body::RequestVoteResponse { granted: true } => {
@@ -138,7 +149,9 @@ impl Checker {
                 let holds = |voter: &&u64| {
                     let disk = &nodes[*voter].disk;
                     let snapshot = disk.snapshot().unwrap().last.index;
-                    index <= snapshot || disk.term_of(index).is_ok_and(|found| found == term)
+                    // What a disk lost counts as long as its node keeps the promise (R15).
+                    let promised = nodes[*voter].owed.is_some_and(|owed| owed >= EntryId { index, term });
+                    promised || index <= snapshot || disk.term_of(index).is_ok_and(|found| found == term)
                 };
                 let copies = voters.iter().filter(holds).count();
                 let position = EntryId { index, term };

@@ -46,6 +46,14 @@ pub struct Node {
     /// The state machine: everything applied, from index 1 on.
     pub history: Vec<RaftLogEntry>,
     pub flushed: u64,
+    /// The highest end, in Raft's order, that the disk ever had: what a real host keeps in its mark.
+    pub mark: EntryId,
+    /// What was promised by a disk that lost something, until the peer has recovered.
+    pub owed: Option<EntryId>,
+    /// The disk was replaced: what the other voters vouch for, (term, position) of each that was asked by this process.
+    pub reports: Option<BTreeMap<u64, (u64, EntryId)>>,
+    /// The term it was told then. Until that is durable, a crash makes it ask again.
+    told_term: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +110,10 @@ impl Cluster {
                 staged: BTreeMap::new(),
                 history: Vec::new(),
                 flushed: 0,
+                mark: EntryId::default(),
+                owed: None,
+                reports: None,
+                told_term: 0,
             };
             cluster.nodes.insert(id, node);
             cluster.start(id);
@@ -146,6 +158,10 @@ impl Cluster {
     }
 
     fn after_step(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        if node.peer.as_ref().is_some_and(|peer| !peer.status().recovering) {
+            node.owed = None;
+        }
         self.checker.after_step(&self.nodes, id, &self.voters);
     }
 
@@ -262,6 +278,7 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         let Some((write, after)) = node.write.take() else { return false };
         node.disk.apply_write(&write);
+        node.mark = node.mark.max(node.disk.last());
         let slow = node.slow;
         if slow {
             self.say(format!("n{id}: write {} is durable", write.id));
@@ -286,6 +303,7 @@ impl Cluster {
         node.disk.install_snapshot(&snapshot);
         node.history = history;
         node.flushed = snapshot.last.index;
+        node.mark = node.mark.max(snapshot.last);
         let slow = node.slow;
         let peer = node.peer.as_mut().unwrap();
         peer.step(Event::SnapshotInstalled { last: snapshot.last }).unwrap();
@@ -352,8 +370,12 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.peer.is_none(), "n{id} is down");
         let config = Config { incarnation, seed: node.config.seed ^ (incarnation << 32), ..node.config.clone() };
-        let peer = Peer::new(config, node.disk.clone(), node.flushed).unwrap();
+        let mut peer = Peer::new(config, node.disk.clone(), node.flushed).unwrap();
         peer.check_invariants();
+        if node.reports.is_some() || node.disk.hard_state().current_term < node.told_term {
+            node.reports = Some(BTreeMap::new());
+            peer.step(Event::Recover { until: None, term: 0 }).unwrap();
+        }
         node.peer = Some(peer);
         self.after_step(id);
         self.run(id);
@@ -368,6 +390,61 @@ impl Cluster {
         if let Some(peer) = &node.peer {
             peer.check_invariants();
         }
+    }
+
+    /// The node crashes, and its disk loses everything after `keep`. The state machine's store is another one: if it is ahead,
+    /// the log begins again where that stands. The host finds this out from its mark.
+    pub fn lose(&mut self, id: u64, keep: u64) {
+        self.crash(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.disk.lose_after(keep);
+        if let Some(applied) = node.history.last().filter(|entry| entry.index > node.disk.last().index) {
+            node.disk.restart_at(applied.id());
+        }
+        node.disk.set_recover_until(Some(node.mark));
+        node.owed = Some(node.mark);
+        let last = node.disk.last();
+        let mark = node.mark;
+        self.say(format!("n{id}: the disk ends at {last}, and held {mark} once"));
+    }
+
+    /// The node crashes, and its disk is replaced by an empty one.
+    pub fn wipe(&mut self, id: u64) {
+        self.crash(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.disk = MemoryStorage::new(&self.voters);
+        node.history.clear();
+        node.flushed = 0;
+        node.owed = Some(node.mark);
+        node.mark = EntryId::default();
+        node.told_term = 0;
+        node.reports = Some(BTreeMap::new());
+        self.say(format!("n{id}: the disk is a new one"));
+    }
+
+    /// A node with a new disk asks another what it vouches for. When all have answered it knows what it promised.
+    pub fn ask(&mut self, id: u64, other: u64) -> bool {
+        if id == other || !self.is_up(id) || !self.is_up(other) {
+            return false;
+        }
+        let Some(promise) = self.peer(other).promise() else { return false };
+        let term = self.status(other).term;
+        let Some(reports) = &mut self.nodes.get_mut(&id).unwrap().reports else { return false };
+        reports.insert(other, (term, promise));
+        if reports.len() + 1 < self.voters.len() {
+            return true;
+        }
+        let until = reports.values().map(|(_, promise)| *promise).max().unwrap();
+        let term = reports.values().map(|(term, _)| *term).max().unwrap();
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.reports = None;
+        node.told_term = term;
+        // Durable first: the mark of the new disk.
+        node.mark = node.mark.max(until);
+        node.disk.set_recover_until(Some(until));
+        self.say(format!("n{id}: recovers until {until}, term {term}"));
+        self.step(id, Event::Recover { until: Some(until), term });
+        true
     }
 
     pub fn flush(&mut self, id: u64) {
@@ -523,6 +600,9 @@ fn show_body(body: &Body) -> String {
         }
         Body::AppendEntriesResponse { round, result: AppendResult::Rejected { prev_index, hint } } => {
             format!("AppendEntriesResponse rejected prev {prev_index}, hint {hint}, round {round}")
+        }
+        Body::AppendEntriesResponse { round, result: AppendResult::Lost { last } } => {
+            format!("AppendEntriesResponse lost after {last}, round {round}")
         }
         Body::InstallSnapshot { snapshot } => format!("InstallSnapshot {}", snapshot.last),
         Body::TimeoutNow => "TimeoutNow".to_string(),

@@ -130,6 +130,7 @@ impl Reader {
         match self.byte()? {
             tag::ACCEPTED => Ok(AppendResult::Accepted { match_index: self.integer()? }),
             tag::REJECTED => Ok(AppendResult::Rejected { prev_index: self.integer()?, hint: self.entry_id()? }),
+            tag::LOST => Ok(AppendResult::Lost { last: self.entry_id()? }),
             tag => Err(WireError::UnknownTag { what: "append result", tag, at }),
         }
     }

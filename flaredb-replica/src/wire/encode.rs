@@ -105,6 +105,10 @@ fn append_result(result: AppendResult, out: &mut Vec<u8>) {
             integer(prev_index, out);
             entry_id(hint, out);
         }
+        AppendResult::Lost { last } => {
+            out.push(tag::LOST);
+            entry_id(last, out);
+        }
     }
 }
 

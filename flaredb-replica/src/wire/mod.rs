@@ -38,6 +38,7 @@ pub(crate) mod tag {
 
     pub(crate) const ACCEPTED: u8 = 1;
     pub(crate) const REJECTED: u8 = 2;
+    pub(crate) const LOST: u8 = 3;
 
     pub(crate) const NO_LEADER: u8 = 1;
     pub(crate) const TOO_MANY_UNCOMMITTED: u8 = 2;
