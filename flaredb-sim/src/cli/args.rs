@@ -42,6 +42,12 @@ pub(super) struct Args {
     /// Stop at the first failing seed.
     #[arg(long)]
     pub(super) fail_fast: bool,
+    /// Put every known bug back, one at a time, and report the first seed that catches it (at most `--seeds` each).
+    #[arg(long, conflicts_with_all = ["seed", "resume"])]
+    pub(super) mutants: bool,
+    /// Run with this bug put back. Needs a build with mutants.
+    #[arg(long)]
+    pub(super) mutant: Option<String>,
     /// Faults of these kinds do not happen.
     #[arg(long, value_parser = kind, value_delimiter = ',')]
     pub(super) without_kinds: Vec<FaultKind>,

@@ -1,7 +1,8 @@
-//! The command line's two uses: many seeds, for figures; one seed, for its story.
+//! The command line's uses: many seeds, for figures; one seed, for its story; known bugs put back, to see them found.
 
 mod args;
 mod batch;
+mod mutants;
 mod one;
 mod progress;
 
@@ -12,6 +13,15 @@ use std::process::ExitCode;
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     flaredb_sim::run::keep_panics_quiet();
+    if args.mutants {
+        return mutants::run(&args);
+    }
+    if let Some(name) = &args.mutant
+        && let Err(error) = mutants::select(name)
+    {
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("flaredb-sim: {error}\n"));
+        return ExitCode::from(2);
+    }
     match args.seed {
         Some(seed) => one::run(&args, seed),
         None => batch::run(&args),

@@ -38,12 +38,24 @@ mod imp {
     pub(super) fn run(_args: &Args) -> io::Result<ExitCode> {
         let folder = std::env::current_dir()?;
         let root = folder.ancestors().find(|at| at.join("flaredb-sim/Cargo.toml").is_file());
-        let root = root.ok_or_else(|| io::Error::other("run this inside the FlareDB repository: mutants have to be compiled"))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("mutants");
+        let root = root
+            .ok_or_else(|| io::Error::other("run this inside the FlareDB repository: mutants have to be compiled"))?;
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("mutants");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
             .current_dir(root)
-            .args(["build", "--release", "--locked", "--quiet", "-p", "flaredb-sim", "--features", "mutants", "--target-dir"])
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--quiet",
+                "-p",
+                "flaredb-sim",
+                "--features",
+                "mutants",
+                "--target-dir",
+            ])
             .arg(&target)
             .status()?;
         if !built.success() {
@@ -109,7 +121,11 @@ mod imp {
         })?;
         progress.end();
         let rows: Vec<(&Description, &Verdict)> = ALL.iter().zip(table.values()).collect();
-        if args.json { print_json(args, &rows, began)? } else { print_text(args, &rows)? }
+        if args.json {
+            print_json(args, &rows, began)?
+        } else {
+            print_text(args, &rows)?
+        }
         let safe = rows.iter().all(|(mutant, verdict)| verdict.caught.is_some() || mutant.breaks == Breaks::Liveness);
         Ok(if safe { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -148,7 +164,9 @@ mod imp {
             let breaks = if *breaks == Breaks::Safety { "safety" } else { "liveness" };
             match &verdict.caught {
                 Some((seeds, rule)) => {
-                    caught.push(json!({"mutant": name, "origin": origin, "breaks": breaks, "seeds": seeds, "rule": rule}));
+                    caught.push(
+                        json!({"mutant": name, "origin": origin, "breaks": breaks, "seeds": seeds, "rule": rule}),
+                    );
                 }
                 None => survived.push(json!({"mutant": name, "origin": origin, "breaks": breaks, "seeds": args.seeds})),
             }
