@@ -55,7 +55,7 @@ pub struct Counters {
     pub frames_malformed: Counter,
     /// Messages whose sender, target or region is not that of their connection.
     pub messages_misaddressed: Counter,
-    /// InstallSnapshot messages: this version cannot receive a snapshot's payload, so none can have preceded them.
+    /// InstallSnapshot messages: the announcement of a snapshot comes with its rows, on a connection of its own.
     pub messages_unsupported: Counter,
     /// Messages not sent because the queue to their peer was full.
     pub messages_dropped_full: Counter,
@@ -65,6 +65,20 @@ pub struct Counters {
     pub messages_unsendable: Counter,
     /// Requests refused because too many, or too many bytes, waited for the driver.
     pub requests_over_limit: Counter,
-    /// Snapshots that a follower needed and that this version cannot send.
-    pub snapshots_unsupported: Counter,
+    /// Snapshots that a follower has taken.
+    pub snapshots_sent: Counter,
+    /// Snapshots that were begun and did not arrive, or were not taken.
+    pub snapshots_not_delivered: Counter,
+    /// Snapshots that came whole and are durable beside the live state.
+    pub snapshots_received: Counter,
+    /// Snapshots that took the place of the live state.
+    pub snapshots_installed: Counter,
+    /// Offers of snapshots that this node does not need.
+    pub snapshots_not_wanted: Counter,
+    /// Snapshots whose connection ended in the middle.
+    pub snapshots_incomplete: Counter,
+    /// Snapshots that arrived damaged, or were not what they said.
+    pub snapshots_damaged: Counter,
+    /// Snapshots that this node's disk could not take.
+    pub snapshots_not_stored: Counter,
 }

@@ -6,6 +6,7 @@ pub mod api;
 pub mod config;
 pub mod counters;
 pub mod dev;
+mod disk;
 pub mod driver;
 pub mod identity;
 pub mod logging;

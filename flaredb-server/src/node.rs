@@ -10,12 +10,12 @@ use crate::{
     counters::Counters,
     driver::{self, Driver, Failure, Fixed, NodeHandle, Parts, Requests, Shared},
     identity::{ClusterIdentity, Member},
-    transport::{AddressError, Local, PeerAddress, Remote, Roster, Timing, Transport},
+    transport::{AddressError, Local, PeerAddress, Remote, Roster, SnapshotStore, Timing, Transport},
 };
 use flaredb_kv::{Limits, StoreError};
 use flaredb_replica::{Replica, ReplicaError};
-use flaredb_storage::{DataStore, LogReader, LogWriter, OpenError};
-use open::open;
+use flaredb_storage::{DataDir, DataOptions, DataStore, LogReader, LogWriter, OpenError};
+use open::{Opened, open};
 use std::{
     any::Any,
     io,
@@ -33,8 +33,11 @@ use tokio::{
 
 /// The one region there is.
 pub const REGION_ID: u64 = 1;
-/// Threads beside the node's own: for large reads, a flush, a reclaim, and looking up the peers' names.
-const BLOCKING_THREADS_MAX: usize = api::LONG_READS_MAX + 4;
+/// Threads beside the node's own: for large reads, a flush, a reclaim, snapshots in both directions, the removal of an old
+/// state, and looking up the peers' names.
+const BLOCKING_THREADS_MAX: usize = api::LONG_READS_MAX + 10;
+/// A snapshot is received only while this much stays free.
+const SNAPSHOT_FREE_BYTES_MIN: u64 = 64 << 20;
 /// A clean stop waits so long for another leader.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -109,7 +112,7 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
     let peer_addrs = local_addrs("--listen-peer-urls", &peer_listeners)?;
     let client_addrs = local_addrs("--listen-client-urls", &client_listeners)?;
 
-    let (replica, log_writer) = open(&config, &cluster)?;
+    let Opened { dir, data_options, replica, log_writer } = open(&config, &cluster)?;
     let counters = Arc::new(Counters::default());
     let roster = Arc::new(Roster::default());
     let fixed = Fixed {
@@ -137,6 +140,8 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
         peers,
         peer_listeners,
         client_listeners,
+        dir,
+        data_options,
         replica,
         log_writer,
         roster,
@@ -237,6 +242,8 @@ struct Body {
     peers: Vec<Remote>,
     peer_listeners: Vec<TcpListener>,
     client_listeners: Vec<TcpListener>,
+    dir: Arc<DataDir>,
+    data_options: DataOptions,
     replica: Replica<LogReader, DataStore>,
     log_writer: LogWriter,
     roster: Arc<Roster>,
@@ -254,7 +261,13 @@ impl Body {
         let peer_listeners = into_tokio(self.peer_listeners).map_err(started)?;
         let client_listeners = into_tokio(self.client_listeners).map_err(started)?;
         let timing = Timing::new(config.election_timeout);
-        let (transport, peer_events) = Transport::start(local, peers, peer_listeners, timing, roster, counters);
+        let snapshots = SnapshotStore {
+            dir: Arc::clone(&self.dir),
+            options: self.data_options.clone(),
+            free_bytes_min: SNAPSHOT_FREE_BYTES_MIN,
+        };
+        let (transport, peer_events) =
+            Transport::start(local, peers, peer_listeners, timing, roster, counters, snapshots);
         let driver = Driver::new(Parts {
             cluster,
             replica: self.replica,
@@ -264,6 +277,9 @@ impl Body {
             requests: self.requests,
             shared: Arc::clone(&shared),
             tick: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            dir: self.dir,
+            data_options: self.data_options,
             flush_entries: config.snapshot_count,
         })
         .map_err(started)?;

@@ -41,7 +41,7 @@ impl Greeting {
         let id = |i: usize| cluster.handle(i).peer().id;
         Self {
             magic: *b"FLRP",
-            version: 1,
+            version: 2,
             cluster_id: cluster.handle(to).status().cluster.cluster_id,
             region_id: REGION_ID,
             sender: id(from),
@@ -56,6 +56,7 @@ impl Greeting {
         for field in [self.cluster_id, self.region_id, self.sender, self.target, self.incarnation] {
             body.extend_from_slice(&field.to_le_bytes());
         }
+        body.push(0);
         body.extend_from_slice(&[2, 0, b'x', b'y', 0]);
         let mut bytes = self.magic.to_vec();
         bytes.extend_from_slice(&self.version.to_le_bytes());
@@ -153,7 +154,7 @@ async fn a_wrong_greeting_is_answered_with_its_reason() {
     let counters = counters(&cluster, 0);
     let stranger = right.cluster_id ^ 1;
     let cases = [
-        (Greeting { version: 2, ..right.clone() }, 1, &counters.handshakes_wrong_version),
+        (Greeting { version: 1, ..right.clone() }, 1, &counters.handshakes_wrong_version),
         (Greeting { cluster_id: stranger, ..right.clone() }, 2, &counters.handshakes_wrong_cluster),
         (Greeting { region_id: 2, ..right.clone() }, 3, &counters.handshakes_wrong_region),
         (Greeting { target: right.sender, ..right.clone() }, 4, &counters.handshakes_wrong_target),

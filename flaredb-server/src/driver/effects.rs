@@ -36,7 +36,7 @@ impl Driver {
         }
 
         if let Some(up_to) = truncate_log {
-            self.log.truncate(up_to);
+            self.truncate_log(up_to);
         }
         self.flushing.maybe_start(self.replica.kv().applied().index);
 
@@ -45,8 +45,7 @@ impl Driver {
         }
         match install {
             None => Ok(()),
-            // InstallSnapshot messages do not pass the transport, so there is nothing that could have asked for this.
-            Some(snapshot) => Err(Failure::Unsupported(format!("installing a snapshot at {}", snapshot.last))),
+            Some(snapshot) => self.on_install(snapshot),
         }
     }
 
@@ -55,6 +54,13 @@ impl Driver {
         let reader = (applied_index != self.published_index).then(|| self.replica.kv().reader());
         self.published_index = applied_index;
         self.shared.publish(self.replica.status(), self.replica.counters(), reader);
+    }
+
+    /// The state machine is another one.
+    pub(super) fn publish_reader(&mut self) {
+        let reader = self.replica.kv().reader();
+        self.published_index = reader.applied().index;
+        self.shared.publish(self.replica.status(), self.replica.counters(), Some(reader));
     }
 
     fn on_answer(&mut self, ticket: u64, answer: Answer) {
@@ -91,20 +97,5 @@ impl Driver {
             tracing::info!(node = %self.name, "published this member's client URLs to its peers");
             tracing::info!(node = %self.name, "ready to serve client requests");
         }
-    }
-
-    /// There is no way to send one yet. With `keep_log_for_all` no follower should ever need one.
-    fn on_snapshot_wanted(&mut self, to: u64, term: u64) {
-        self.shared.counters().snapshots_unsupported.add(1);
-        if !self.snapshots_refused.contains(&to) {
-            let peer = self.member_name(to);
-            tracing::error!(
-                node = %self.name, peer, term,
-                "this peer needs entries that were truncated, and snapshots cannot be sent yet: it cannot catch up"
-            );
-            self.snapshots_refused.push(to);
-        }
-        // Answered at the next tick: at once would be asked for again at once.
-        self.snapshots_undelivered.push(to);
     }
 }

@@ -1,7 +1,11 @@
 //! The log thread: the only place where this node waits for its log's disk. One job at a time, in order.
 
+use super::{
+    Failure,
+    snapshots::{Switch, Switched},
+};
 use flaredb_raft::{EntryId, Write};
-use flaredb_storage::{LogError, LogWriter};
+use flaredb_storage::LogWriter;
 use std::{
     io,
     sync::mpsc::{Receiver, Sender, channel},
@@ -12,15 +16,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 enum LogJob {
     Write(Write),
     Truncate(EntryId),
+    Switch(Box<Switch>),
 }
 
 /// What the log thread says back.
-#[derive(Debug)]
 pub(super) enum LogReport {
     /// This write is durable (or need not be, if it was not to be synced).
     Written { id: u64 },
+    /// A snapshot has taken the place of log and state.
+    Switched(Box<Switched>),
     /// Final. Nothing follows.
-    Failed(LogError),
+    Failed(Failure),
 }
 
 /// The driver's end. Dropping it lets the thread finish what it has and end.
@@ -49,6 +55,11 @@ impl LogThread {
         self.send(LogJob::Truncate(up_to));
     }
 
+    /// A report comes when all of it is done.
+    pub(super) fn switch(&self, switch: Switch) {
+        self.send(LogJob::Switch(Box::new(switch)));
+    }
+
     fn send(&self, job: LogJob) {
         if let Some(jobs) = &self.jobs {
             // If the thread is gone its reports' channel is closed, and that is what ends the driver.
@@ -71,9 +82,13 @@ fn run(mut writer: LogWriter, jobs: &Receiver<LogJob>, reports: &UnboundedSender
     while let Ok(job) = jobs.recv() {
         let done = match job {
             LogJob::Write(write) => {
-                writer.write(&write).map(|()| reports.send(LogReport::Written { id: write.id }).is_ok())
+                let written = writer.write(&write).map_err(Failure::Log);
+                written.map(|()| reports.send(LogReport::Written { id: write.id }).is_ok())
             }
-            LogJob::Truncate(up_to) => writer.truncate_prefix(up_to).map(|()| true),
+            LogJob::Truncate(up_to) => writer.truncate_prefix(up_to).map(|()| true).map_err(Failure::Log),
+            LogJob::Switch(switch) => {
+                switch.run(&mut writer).map(|switched| reports.send(LogReport::Switched(Box::new(switched))).is_ok())
+            }
         };
         match done {
             Ok(true) => {}

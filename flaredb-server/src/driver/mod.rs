@@ -11,6 +11,7 @@ mod housekeeping;
 mod log_thread;
 mod quota;
 mod shared;
+mod snapshots;
 
 pub use handle::{NodeHandle, RequestError};
 pub(crate) use shared::{Fixed, Shared};
@@ -24,11 +25,12 @@ use cold_start::ColdStart;
 use flaredb_kv::{CompactProgress, StoreError};
 use flaredb_raft::{Message, PeerState};
 use flaredb_replica::{Input, Replica, ReplicaError};
-use flaredb_storage::{DataStore, LogError, LogReader, LogWriter};
+use flaredb_storage::{DataDir, DataOptions, DataStore, LogError, LogReader, LogWriter};
 use handle::{REQUESTS_MAX, ReadOutcome, Request, WriteOutcome};
 use housekeeping::{Compacting, Flushing};
 use log_thread::{LogReport, LogThread};
 use quota::{Quota, QuotaChange};
+use snapshots::Snapshots;
 use std::{
     collections::HashMap,
     io,
@@ -63,9 +65,9 @@ pub enum Failure {
     /// The replica's data cannot be read or does not fit together.
     #[error("{0}")]
     Replica(String),
-    /// Something was asked for that this version cannot do.
-    #[error("not possible in this version: {0}")]
-    Unsupported(String),
+    /// A snapshot could not take the place of this member's state.
+    #[error("installing a snapshot failed, the process must stop: {0}")]
+    Install(String),
     /// The client port cannot be served any more.
     #[error("client port: {0}")]
     ClientPort(String),
@@ -93,6 +95,10 @@ pub(crate) struct Parts {
     pub(crate) requests: Requests,
     pub(crate) shared: Arc<Shared>,
     pub(crate) tick: Duration,
+    pub(crate) election_timeout: Duration,
+    /// Where a received snapshot is made this member's state.
+    pub(crate) dir: Arc<DataDir>,
+    pub(crate) data_options: DataOptions,
     /// Applied entries after which the data store is flushed.
     pub(crate) flush_entries: u64,
 }
@@ -126,8 +132,11 @@ pub(crate) struct Driver {
     compacting: Compacting,
     quota: Quota,
     cold_start: ColdStart,
-    snapshots_undelivered: Vec<u64>,
-    snapshots_refused: Vec<u64>,
+    snapshots: Snapshots,
+    dir: Arc<DataDir>,
+    data_options: DataOptions,
+    flush_entries: u64,
+    election_timeout: Duration,
     published_index: u64,
     sizes_at: Instant,
     /// The last turn was cut short.
@@ -143,8 +152,20 @@ enum Waiter {
 impl Driver {
     /// Starts the log thread. Must be called within the node's runtime.
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { cluster, replica, log_writer, transport, peer_events, requests, shared, tick, flush_entries } =
-            parts;
+        let Parts {
+            cluster,
+            replica,
+            log_writer,
+            transport,
+            peer_events,
+            requests,
+            shared,
+            tick,
+            election_timeout,
+            dir,
+            data_options,
+            flush_entries,
+        } = parts;
         let name = cluster.members.iter().find(|member| member.id == cluster.member_id);
         let name = name.map_or_else(String::new, |member| member.name.clone());
         let rank = cluster.members.iter().position(|member| member.id == cluster.member_id).unwrap_or_default();
@@ -170,8 +191,11 @@ impl Driver {
             compacting: Compacting::new(),
             quota,
             cold_start,
-            snapshots_undelivered: Vec::new(),
-            snapshots_refused: Vec::new(),
+            snapshots: Snapshots::default(),
+            dir,
+            data_options,
+            flush_entries,
+            election_timeout,
             published_index: applied_index,
             sizes_at: Instant::now(),
             more: false,
@@ -241,9 +265,7 @@ impl Driver {
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
-        for to in std::mem::take(&mut self.snapshots_undelivered) {
-            self.replica.step(Input::SnapshotSent { to, delivered: false })?;
-        }
+        self.tend_snapshots();
         if self.sizes_at.elapsed() >= SIZES_EVERY {
             self.publish_sizes();
         }
@@ -257,7 +279,7 @@ impl Driver {
     fn on_log_report(&mut self, report: Option<LogReport>) -> Result<(), Failure> {
         let id = match report {
             Some(LogReport::Written { id }) => id,
-            Some(LogReport::Failed(error)) => return Err(error.into()),
+            Some(report) => return self.on_log_switched(report),
             None => return Err(Failure::Ended("the log thread".to_owned())),
         };
         let (out, messages) = self.after_write.take().unzip();
@@ -276,6 +298,9 @@ impl Driver {
                 }
             }
             PeerEvent::Unreachable(peer) => self.replica.step(Input::Unreachable { peer })?,
+            PeerEvent::SnapshotOffered(offer) => self.on_snapshot_offered(offer),
+            PeerEvent::SnapshotReceived(received) => self.on_snapshot_received(received)?,
+            PeerEvent::SnapshotSent { to, id, outcome } => self.on_snapshot_sent(to, id, outcome)?,
         }
         Ok(())
     }

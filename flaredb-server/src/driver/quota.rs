@@ -37,6 +37,15 @@ impl Quota {
         Self { bytes, exceeded: false, flusher, reclaim_wanted: false, reclaiming: None }
     }
 
+    /// Another store has taken the place of the one there was.
+    pub(super) fn set_store(&mut self, flusher: Flusher) {
+        self.flusher = flusher;
+        // What runs on the old one ends with it.
+        self.reclaiming = None;
+        self.reclaim_wanted = self.exceeded;
+        self.maybe_reclaim();
+    }
+
     /// The store has this many bytes now.
     pub(super) fn on_size(&mut self, size: u64) -> Option<QuotaChange> {
         let exceeded = self.bytes.is_some_and(|quota| is_exceeded(self.exceeded, size, quota));

@@ -12,18 +12,26 @@ use flaredb_storage::{
     DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, RaftLog, check_recovery,
 };
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// A request without an answer ends after this and two election timeouts: time to elect a leader and try again.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
+/// What a node starts from.
+pub(super) struct Opened {
+    pub(super) dir: Arc<DataDir>,
+    pub(super) data_options: DataOptions,
+    pub(super) replica: Replica<LogReader, DataStore>,
+    pub(super) log_writer: LogWriter,
+}
+
 /// Opens the data folder and joins what is in it; refuses what does not fit together.
-pub(super) fn open(
-    config: &NodeConfig,
-    cluster: &ClusterIdentity,
-) -> Result<(Replica<LogReader, DataStore>, LogWriter), StartError> {
+pub(super) fn open(config: &NodeConfig, cluster: &ClusterIdentity) -> Result<Opened, StartError> {
     let identity = Identity {
         cluster_id: cluster.cluster_id,
         member_id: cluster.member_id,
@@ -35,12 +43,14 @@ pub(super) fn open(
         StorageProfile::Server => (LogOptions::default(), DataOptions::default()),
         StorageProfile::Small => (LogOptions::small(), DataOptions::small()),
     };
-    let dir = DataDir::open(&config.data_dir, &identity)?;
+    let dir = Arc::new(DataDir::open(&config.data_dir, &identity)?);
+    dir.remove_leftovers()?;
     let (log, log_writer) = RaftLog::open(&dir, &log_options)?;
     let kv = Kv::open(DataStore::open(&dir, &data_options)?)?;
     let hard_state = log.initial_state()?.hard_state;
     check_recovery(&hard_state, log.first_index()?, log.last_index()?, kv.applied().index)?;
-    Ok((Replica::new(replica_config(config, cluster.member_id), log, kv)?, log_writer))
+    let replica = Replica::new(replica_config(config, cluster.member_id), log, kv)?;
+    Ok(Opened { dir, data_options, replica, log_writer })
 }
 
 fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
@@ -57,7 +67,8 @@ fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
     replica.snapshot_count = config.snapshot_count;
     // Someone who wants a short log wants a short tail too.
     replica.catch_up_entries = replica.catch_up_entries.min(config.snapshot_count);
-    replica.keep_log_for_all = true;
+    // A member that stays away for long is sent a snapshot.
+    replica.keep_log_for_all = false;
     replica
 }
 

@@ -6,7 +6,7 @@
 use super::{
     PeerEvent, Shared,
     frame::{self, FrameError},
-    handshake::{self, Greeting, HandshakeError, Received, Refusal},
+    handshake::{self, Greeting, HandshakeError, Purpose, Received, Refusal},
     roster::Admission,
     socket,
 };
@@ -54,16 +54,22 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
         tokio::spawn(async move {
             let admitted = shared.greet(stream, address).await;
             drop(permit);
-            if let Some((stream, peer, admission)) = admitted {
-                shared.receive(stream, &peer, address, admission).await;
+            match admitted {
+                None => {}
+                Some((stream, peer, Some(admission))) => shared.receive(stream, &peer, address, admission).await,
+                Some((stream, peer, None)) => shared.receive_snapshot(stream, peer.sender).await,
             }
         });
     }
 }
 
 impl Shared {
-    /// The handshake. None if the connection was closed.
-    async fn greet(&self, mut stream: TcpStream, address: SocketAddr) -> Option<(TcpStream, Greeting, Admission)> {
+    /// The handshake. None if the connection was closed; no admission if it is for a snapshot.
+    async fn greet(
+        &self,
+        mut stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<(TcpStream, Greeting, Option<Admission>)> {
         let counters = &self.counters;
         match timeout(self.timing.handshake_timeout, self.exchange(&mut stream)).await {
             Ok(Ok(Ok((peer, admission)))) => Some((stream, peer, admission)),
@@ -93,7 +99,7 @@ impl Shared {
     async fn exchange(
         &self,
         stream: &mut TcpStream,
-    ) -> Result<Result<(Greeting, Admission), (Refusal, Option<Greeting>)>, HandshakeError> {
+    ) -> Result<Result<(Greeting, Option<Admission>), (Refusal, Option<Greeting>)>, HandshakeError> {
         socket::prepare(stream, self.timing.dead_after)?;
         let (verdict, greeting) = match handshake::read(stream).await? {
             Received::OtherVersion(_) => (Err(Refusal::Version), None),
@@ -103,8 +109,9 @@ impl Shared {
             Some(greeting) => self.admit(greeting),
             None => Err(Refusal::Version),
         });
-        let to = greeting.as_ref().map_or(0, |greeting| greeting.sender);
-        let answer = handshake::encode(&self.local.greeting(to), verdict.as_ref().err().copied());
+        let (to, purpose) =
+            greeting.as_ref().map_or((0, Purpose::Messages), |greeting| (greeting.sender, greeting.purpose));
+        let answer = handshake::encode(&self.local.greeting(to, purpose), verdict.as_ref().err().copied());
         stream.write_all(&answer).await?;
         Ok(match (verdict, greeting) {
             (Ok(admission), Some(greeting)) => Ok((greeting, admission)),
@@ -129,12 +136,16 @@ impl Shared {
         }
     }
 
-    fn admit(&self, greeting: &Greeting) -> Result<Admission, Refusal> {
+    /// A connection for messages takes the place of the one there is; one for a snapshot stands beside it.
+    fn admit(&self, greeting: &Greeting) -> Result<Option<Admission>, Refusal> {
+        if greeting.purpose == Purpose::Snapshot {
+            return Ok(None);
+        }
         let (admission, replaced) = self.roster.admit(greeting).ok_or(Refusal::Superseded)?;
         if replaced {
             self.counters.connections_replaced.add(1);
         }
-        Ok(admission)
+        Ok(Some(admission))
     }
 
     fn on_refusal(&self, refusal: Refusal, greeting: Option<&Greeting>, address: SocketAddr) {

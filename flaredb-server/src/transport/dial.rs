@@ -7,7 +7,7 @@ use super::{
     accept::{hex, unexpected},
     address::PeerAddress,
     frame,
-    handshake::{self, Greeting, HandshakeError, Received},
+    handshake::{self, Greeting, HandshakeError, Purpose, Received},
     socket,
 };
 use std::{io, sync::Arc, time::Duration};
@@ -28,7 +28,7 @@ pub(super) async fn run(peer: u64, shared: Arc<Shared>) {
     let Some(link) = shared.peers.get(&peer) else { return };
     let mut backoff = Backoff::new(shared.local.incarnation ^ peer);
     loop {
-        match timeout(shared.timing.connect_timeout, shared.connect(peer, link)).await {
+        match timeout(shared.timing.connect_timeout, shared.connect(peer, link, Purpose::Messages)).await {
             Ok(Ok((stream, greeting))) => {
                 let since = Instant::now();
                 let node = &shared.local.name;
@@ -59,17 +59,24 @@ pub(super) async fn run(peer: u64, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    async fn connect(&self, peer: u64, link: &Link) -> Result<(TcpStream, Greeting), HandshakeError> {
+    /// Dials and greets.
+    pub(super) async fn connect(
+        &self,
+        peer: u64,
+        link: &Link,
+        purpose: Purpose,
+    ) -> Result<(TcpStream, Greeting), HandshakeError> {
         let mut stream = dial(&link.addresses).await?;
-        socket::prepare(&stream, self.timing.dead_after)?;
-        stream.write_all(&handshake::encode(&self.local.greeting(peer), None)).await?;
+        socket::prepare(&stream, self.timing.dead_after(purpose))?;
+        stream.write_all(&handshake::encode(&self.local.greeting(peer, purpose), None)).await?;
         let greeting = match handshake::read(&mut stream).await? {
             Received::Greeting(greeting) => greeting,
             Received::OtherVersion(_) => return Err(HandshakeError::Refused(handshake::Refusal::Version)),
         };
         let local = &self.local;
-        let expected = (local.cluster_id, local.region_id, peer, local.member_id);
-        if (greeting.cluster_id, greeting.region_id, greeting.sender, greeting.target) != expected {
+        let expected = (local.cluster_id, local.region_id, peer, local.member_id, purpose);
+        let found = (greeting.cluster_id, greeting.region_id, greeting.sender, greeting.target, greeting.purpose);
+        if found != expected {
             return Err(HandshakeError::Garbage("another member answered than the one that was dialled"));
         }
         Ok((stream, greeting))

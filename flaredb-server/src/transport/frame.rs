@@ -1,5 +1,5 @@
 //! Frames on a peer connection: length u32 LE, crc32 u32 LE over length and payload, payload. The payload is a batch of
-//! messages in `flaredb_replica::wire`.
+//! messages in `flaredb_replica::wire`, or, on a connection for a snapshot, a part of it (`snapshot_wire.rs`).
 
 use bytes::{Buf, Bytes, BytesMut};
 use flaredb_raft::{Body, Message, RaftLogEntry};
@@ -47,9 +47,14 @@ pub(crate) fn encode(messages: &[Message], out: &mut Vec<u8>) -> usize {
 
 /// False, and nothing appended, if the batch is over the limit.
 fn encode_frame(batch: &[Message], out: &mut Vec<u8>) -> bool {
+    encode_payload(out, |out| wire::encode_messages(batch, out))
+}
+
+/// Appends what `payload` appends as one frame. False, and nothing appended, if it is over the limit.
+pub(crate) fn encode_payload(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) -> bool {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
-    wire::encode_messages(batch, out);
+    payload(out);
     let (_, frame) = out.split_at_mut(start);
     let Some((head, payload)) = frame.split_first_chunk_mut::<HEAD_BYTES>() else { return false };
     let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= FRAME_BYTES_MAX);

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! magic "FLRP" | version u16 | verdict u8 (0 in the dialler's) | body length u16 | crc32 of the body u32 | body
-//! body = cluster u64, region u64, sender u64, target u64, incarnation u64, name, count u8, count * client URL
+//! body = cluster u64, region u64, sender u64, target u64, incarnation u64, purpose u8, name, count u8, count * client URL
 //! text = length u16, UTF-8
 //! ```
 //! Magic, version and verdict stay where they are in every later version, so that a refusal can always be understood.
@@ -15,12 +15,30 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version of everything that peers say to each other after the magic.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"FLRP";
 const HEAD_BYTES: usize = 13;
 /// Name and URLs of a member are short; 64 KiB would be allocated for any stranger otherwise.
 const BODY_BYTES_MAX: u16 = 8 << 10;
+
+/// What a connection is for. The numbers are the protocol's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Messages of the core, for as long as it lives.
+    Messages,
+    /// One snapshot.
+    Snapshot,
+}
+
+impl Purpose {
+    fn code(self) -> u8 {
+        match self {
+            Self::Messages => 0,
+            Self::Snapshot => 1,
+        }
+    }
+}
 
 /// What a side says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +53,8 @@ pub struct Greeting {
     pub target: u64,
     /// Differs at every start of the speaker's process; as a rule it rises.
     pub incarnation: u64,
+    /// What the dialler wants; the listener repeats it.
+    pub purpose: Purpose,
     /// The speaker's name.
     pub name: String,
     /// Where clients reach the speaker.
@@ -103,11 +123,12 @@ pub(crate) enum Received {
 
 /// The bytes of a greeting. `verdict` is the listener's.
 pub(crate) fn encode(greeting: &Greeting, verdict: Option<Refusal>) -> Vec<u8> {
-    let Greeting { cluster_id, region_id, sender, target, incarnation, name, client_urls } = greeting;
+    let Greeting { cluster_id, region_id, sender, target, incarnation, purpose, name, client_urls } = greeting;
     let mut body = Vec::new();
     for field in [cluster_id, region_id, sender, target, incarnation] {
         body.extend_from_slice(&field.to_le_bytes());
     }
+    body.push(purpose.code());
     text(name, &mut body);
     // Clients of an address that does not fit will not learn it from here; the handshake must not fail for it.
     let urls: Vec<&String> = client_urls.iter().filter(|url| url.len() <= 255).take(16).collect();
@@ -165,10 +186,13 @@ fn decode(body: &[u8]) -> Option<Greeting> {
         sender: integer(rest)?,
         target: integer(rest)?,
         incarnation: integer(rest)?,
+        purpose: {
+            let code = byte(rest)?;
+            [Purpose::Messages, Purpose::Snapshot].into_iter().find(|purpose| purpose.code() == code)?
+        },
         name: read_text(rest)?,
         client_urls: {
-            let (&count, left) = rest.split_first()?;
-            *rest = left;
+            let count = byte(rest)?;
             (0..count).map(|_| read_text(rest)).collect::<Option<_>>()?
         },
     };
@@ -178,6 +202,12 @@ fn decode(body: &[u8]) -> Option<Greeting> {
 fn text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
+}
+
+fn byte(rest: &mut &[u8]) -> Option<u8> {
+    let (&byte, left) = rest.split_first()?;
+    *rest = left;
+    Some(byte)
 }
 
 fn integer(rest: &mut &[u8]) -> Option<u64> {
@@ -206,6 +236,7 @@ mod tests {
             sender: 3,
             target: 4,
             incarnation: u64::MAX,
+            purpose: Purpose::Snapshot,
             name: "n1".into(),
             client_urls: vec!["http://a:1".into(), "http://b:2".into()],
         }

@@ -12,21 +12,31 @@ mod handshake;
 mod log_gate;
 mod outbox;
 mod roster;
+mod snapshot_receive;
+mod snapshot_send;
+mod snapshot_wire;
 mod socket;
 
 pub use address::{AddressError, PeerAddress};
 pub use frame::FRAME_BYTES_MAX;
-pub use handshake::{Greeting, HandshakeError, PROTOCOL_VERSION, Refusal};
+pub use handshake::{Greeting, HandshakeError, PROTOCOL_VERSION, Purpose, Refusal};
 pub use roster::Roster;
+pub use snapshot_receive::{Offer, Received};
+pub use snapshot_send::{Outgoing, SnapshotError};
 
 use crate::counters::Counters;
-use flaredb_raft::Message;
+use flaredb_raft::{EntryId, Message};
+use flaredb_storage::{DataDir, DataOptions};
 use log_gate::LogGate;
 use outbox::Outbox;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
 };
 
 /// This node, as its greetings introduce it.
@@ -78,6 +88,29 @@ impl Timing {
     }
 }
 
+/// A receiver of a snapshot waits for its disk now and then.
+const SNAPSHOT_DEAD_AFTER: Duration = Duration::from_secs(30);
+
+impl Timing {
+    fn dead_after(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Messages => self.dead_after,
+            Purpose::Snapshot => SNAPSHOT_DEAD_AFTER,
+        }
+    }
+}
+
+/// Where received snapshots are stored.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    /// This member's.
+    pub dir: Arc<DataDir>,
+    /// Of the stores beside the live one.
+    pub options: DataOptions,
+    /// A snapshot must not fill the disk: the member's log lives on it too.
+    pub free_bytes_min: u64,
+}
+
 /// What the transport tells the driver.
 #[derive(Debug)]
 pub enum PeerEvent {
@@ -85,6 +118,19 @@ pub enum PeerEvent {
     Messages(Vec<Message>),
     /// The outgoing connection to this peer broke; what was on its way may be lost.
     Unreachable(u64),
+    /// A member wants to send a snapshot.
+    SnapshotOffered(Offer),
+    /// It came, whole.
+    SnapshotReceived(Received),
+    /// A snapshot was delivered, or not.
+    SnapshotSent {
+        /// The receiver.
+        to: u64,
+        /// Of [`Outgoing`].
+        id: u64,
+        /// Its position.
+        outcome: Result<EntryId, SnapshotError>,
+    },
 }
 
 /// The sending side, owned by the driver. The tasks behind it end with the runtime.
@@ -99,6 +145,10 @@ struct Shared {
     roster: Arc<Roster>,
     counters: Arc<Counters>,
     gate: LogGate,
+    snapshots: SnapshotStore,
+    /// Who sends a snapshot right now; dropped when a later one takes over.
+    receiving: Mutex<BTreeMap<u64, watch::Sender<()>>>,
+    transfers: AtomicU64,
     events: mpsc::Sender<PeerEvent>,
 }
 
@@ -122,6 +172,7 @@ impl Transport {
         timing: Timing,
         roster: Arc<Roster>,
         counters: Arc<Counters>,
+        snapshots: SnapshotStore,
     ) -> (Self, mpsc::Receiver<PeerEvent>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let peers = peers
@@ -131,7 +182,18 @@ impl Transport {
                 (id, Link { name, addresses, outbox: Outbox::new(counters.clone()), redial: Notify::new() })
             })
             .collect();
-        let shared = Arc::new(Shared { local, peers, timing, roster, counters, gate: LogGate::default(), events });
+        let shared = Arc::new(Shared {
+            local,
+            peers,
+            timing,
+            roster,
+            counters,
+            gate: LogGate::default(),
+            snapshots,
+            receiving: Mutex::default(),
+            transfers: AtomicU64::new(0),
+            events,
+        });
         for listener in listeners {
             tokio::spawn(accept::run(listener, shared.clone()));
         }
@@ -163,8 +225,8 @@ impl Transport {
 }
 
 impl Local {
-    fn greeting(&self, target: u64) -> Greeting {
+    fn greeting(&self, target: u64, purpose: Purpose) -> Greeting {
         let Self { cluster_id, region_id, member_id, incarnation, name, client_urls } = self.clone();
-        Greeting { cluster_id, region_id, sender: member_id, target, incarnation, name, client_urls }
+        Greeting { cluster_id, region_id, sender: member_id, target, incarnation, purpose, name, client_urls }
     }
 }

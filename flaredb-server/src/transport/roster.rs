@@ -101,6 +101,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::handshake::Purpose;
 
     fn greeting(incarnation: u64) -> Greeting {
         Greeting {
@@ -109,6 +110,7 @@ mod tests {
             sender: 7,
             target: 8,
             incarnation,
+            purpose: Purpose::Messages,
             name: "n7".into(),
             client_urls: vec![format!("http://c:{incarnation}")],
         }
