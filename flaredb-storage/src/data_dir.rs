@@ -8,7 +8,7 @@ use crate::OpenError;
 use crate::data_folder;
 use crate::layout::{DATA_DIR, ETCD_DIRS, FORMAT, FORMAT_FILE, IDENTITY_FILE, LOCK_FILE, MEMBER_DIR, RAFT_DIR};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +36,15 @@ pub struct DataDir {
     lock: Arc<DirLock>,
 }
 
+/// What the identity file says beyond [`Identity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Whether the log of this member was ever made. If it was, an empty one means that votes and entries are gone.
+    pub(crate) log: bool,
+    /// Drawn when the folder was made. None in a folder of an earlier release, which knew no mark.
+    pub(crate) storage_id: Option<u64>,
+}
+
 /// Keeps the folder locked while it lives. The databases hold one each, so that the lock outlives their last write.
 #[derive(Debug)]
 pub(crate) struct DirLock {
@@ -61,7 +70,8 @@ impl DataDir {
                 if member.join(RAFT_DIR).exists() || member.join(DATA_DIR).exists() {
                     return Err(format_error(&member, ""));
                 }
-                write_file(&member, IDENTITY_FILE, &identity_text(identity, false))?;
+                let made = Made { log: false, storage_id: Some(draw_storage_id()?) };
+                write_file(&member, IDENTITY_FILE, &identity_text(identity, made))?;
                 // Before FORMAT: a start that ends here is not made up for by the next one, which finds a FORMAT and goes on.
                 sync_dir(path)?;
                 sync_ancestors(path)?;
@@ -69,11 +79,14 @@ impl DataDir {
             }
         }
         make_private(&member)?;
-        for name in [RAFT_DIR, &data_folder::current(&member)?.folder] {
-            make_dir(&member.join(name))?;
+        make_dir(&member.join(data_folder::current(&member)?.folder))?;
+        let dir = Self { member, identity: identity.clone(), lock };
+        // One that was made and is gone now is a loss, not a new one.
+        if !dir.made()?.log {
+            make_dir(&dir.raft_path())?;
         }
-        sync_dir(&member)?;
-        Ok(Self { member, identity: identity.clone(), lock })
+        sync_dir(&dir.member)?;
+        Ok(dir)
     }
 
     /// The identity this folder was opened with.
@@ -100,17 +113,26 @@ impl DataDir {
         Arc::clone(&self.lock)
     }
 
-    /// Whether the log of this member was ever made. If it was, an empty one means that votes and entries are gone.
-    pub(crate) fn log_was_made(&self) -> Result<bool, OpenError> {
+    /// What the identity file says now.
+    pub(crate) fn made(&self) -> Result<Made, OpenError> {
         let path = self.member.join(IDENTITY_FILE);
         let text = read_optional(&path)?.ok_or_else(|| missing(&path))?;
-        Ok(parse_identity(&path, &text)?.log_made)
+        Ok(parse_identity(&path, &text)?.made)
     }
 
-    /// To be called when the log's first batch is durable.
-    pub(crate) fn set_log_made(&self) -> Result<(), OpenError> {
-        write_file(&self.member, IDENTITY_FILE, &identity_text(&self.identity, true))
+    /// To be called with `log: true` when the log's first batch and the mark are durable.
+    pub(crate) fn set_made(&self, made: Made) -> Result<(), OpenError> {
+        write_file(&self.member, IDENTITY_FILE, &identity_text(&self.identity, made))
     }
+}
+
+/// Never 0, and never the same twice: from the operating system.
+pub(crate) fn draw_storage_id() -> Result<u64, OpenError> {
+    const SOURCE: &str = "/dev/urandom";
+    let mut bytes = [0; 8];
+    let drawn = File::open(SOURCE).and_then(|mut source| source.read_exact(&mut bytes));
+    drawn.map_err(|error| OpenError::io(SOURCE, &error))?;
+    Ok(u64::from_le_bytes(bytes).max(1))
 }
 
 fn refuse_etcd(path: &Path) -> Result<(), OpenError> {
@@ -159,24 +181,25 @@ fn format_error(member: &Path, found: &str) -> OpenError {
     OpenError::Format { path: member.join(FORMAT_FILE), found, expected: FORMAT.trim_end().to_owned() }
 }
 
-fn identity_text(identity: &Identity, log_made: bool) -> String {
+fn identity_text(identity: &Identity, made: Made) -> String {
+    let storage = made.storage_id.map(|id| format!("storage: {id:016x}\n")).unwrap_or_default();
     let body = format!(
-        "name: {}\ncluster: {:016x}\nmember: {:016x}\nregion: {:016x}\nlog-made: {}\n",
+        "name: {}\ncluster: {:016x}\nmember: {:016x}\nregion: {:016x}\n{storage}log-made: {}\n",
         identity.name.escape_debug(),
         identity.cluster_id,
         identity.member_id,
         identity.region_id,
-        if log_made { "yes" } else { "no" },
+        if made.log { "yes" } else { "no" },
     );
     let crc = crc32fast::hash(body.as_bytes());
     format!("{body}crc32: {crc:08x}\n")
 }
 
-struct StoredIdentity {
-    cluster_id: u64,
-    member_id: u64,
-    region_id: u64,
-    log_made: bool,
+pub(crate) struct StoredIdentity {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) region_id: u64,
+    pub(crate) made: Made,
 }
 
 fn parse_identity(path: &Path, text: &str) -> Result<StoredIdentity, OpenError> {
@@ -196,7 +219,10 @@ fn parse_identity(path: &Path, text: &str) -> Result<StoredIdentity, OpenError> 
         cluster_id: id("cluster")?,
         member_id: id("member")?,
         region_id: id("region")?,
-        log_made: field("log-made")? == "yes",
+        made: Made {
+            log: field("log-made")? == "yes",
+            storage_id: field("storage").is_ok().then(|| id("storage")).transpose()?,
+        },
     })
 }
 

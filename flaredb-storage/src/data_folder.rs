@@ -13,7 +13,10 @@
 //! paths, and the old store's last reader may go long after the switch.
 
 use crate::data_dir::{read_optional, sync_dir, write_file};
+use crate::data_store::holds_nothing;
 use crate::layout::{CURRENT_DATA_FILE, DATA_DIR, INCOMING_PREFIX};
+use crate::repair::set_aside;
+use crate::suspect::Suspect;
 use crate::{DataDir, DataOptions, DataStore, OpenError};
 use bytes::Bytes;
 use flaredb_kv::{Batch, Change, Kv, OrderedStore as _, StoreError};
@@ -67,7 +70,8 @@ impl DataDir {
         let path = self.member_path().join(format!("{INCOMING_PREFIX}{}-{}", position.index, position.term));
         fs::create_dir(&path).map_err(|error| OpenError::io(&path, &error))?;
         let folder = Folder(Some(path.clone()));
-        let store = DataStore::open_at(&path, self.lock(), options)?;
+        let store = DataStore::open_at(&path, self.lock(), Suspect::data(self.member_path()), options)
+            .map_err(|error| OpenError::rocksdb(&path, &error))?;
         Ok(Staging { store, position, member: self.member_path().to_path_buf(), folder })
     }
 
@@ -79,6 +83,8 @@ impl DataDir {
     pub fn remove_leftovers(&self) -> Result<(), OpenError> {
         let member = self.member_path();
         let current = current(member)?.folder;
+        // The rows of a snapshot that is in use, if it was the file that says so that got lost.
+        let orphaned = !member.join(CURRENT_DATA_FILE).exists() && holds_nothing(&member.join(&current));
         let broken = |error: &std::io::Error| OpenError::io(member, error);
         for entry in fs::read_dir(member).map_err(|error| broken(&error))? {
             let name = entry.map_err(|error| broken(&error))?.file_name();
@@ -86,6 +92,11 @@ impl DataDir {
             let is_data = name == DATA_DIR || name.strip_prefix(DATA_DIR).is_some_and(|rest| rest.starts_with('-'));
             if name.starts_with(INCOMING_PREFIX) || (is_data && name != current) {
                 let path = member.join(name);
+                if orphaned && is_data {
+                    tracing::error!(path = %path.display(), "rows without the file {CURRENT_DATA_FILE} that names them are put aside");
+                    set_aside(member, name, DATA_DIR)?;
+                    continue;
+                }
                 tracing::info!(path = %path.display(), "removing what a snapshot left behind");
                 fs::remove_dir_all(&path).map_err(|error| OpenError::io(&path, &error))?;
             }

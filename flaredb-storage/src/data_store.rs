@@ -7,12 +7,14 @@
 use crate::data_dir::DirLock;
 use crate::layout::DATA_CF;
 use crate::options::{data_cf_descriptor, data_db_options};
+use crate::suspect::Suspect;
 use crate::{DataDir, DataOptions, OpenError};
 use bytes::Bytes;
 use flaredb_kv::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, LIVE_SST_FILES_SIZE, PropName};
 use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 use std::fmt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +54,7 @@ struct Inner {
     // Before the lock: fields are dropped in this order.
     db: DB,
     _lock: Arc<DirLock>,
+    suspect: Suspect,
     /// The [`DataStore`] was dropped.
     closed: AtomicBool,
 }
@@ -62,6 +65,11 @@ impl Inner {
             return Err(StoreError("the data store is closed".to_owned()));
         }
         Ok(())
+    }
+
+    fn broken(&self, error: rocksdb::Error) -> StoreError {
+        self.suspect.note(&error);
+        StoreError(format!("the data store failed: {error}"))
     }
 
     #[expect(clippy::expect_used, reason = "the database was opened with this column family")]
@@ -76,17 +84,41 @@ impl DataStore {
     /// # Errors
     /// [`OpenError`] from RocksDB. Whether the rows fit the log is for [`crate::check_recovery`].
     pub fn open(dir: &DataDir, options: &DataOptions) -> Result<Self, OpenError> {
-        Self::open_at(&dir.data_path()?, dir.lock(), options)
+        let path = dir.data_path()?;
+        Self::try_open(dir, &path, options).map_err(|error| OpenError::rocksdb(path, &error))
     }
 
-    pub(crate) fn open_at(path: &Path, lock: Arc<DirLock>, options: &DataOptions) -> Result<Self, OpenError> {
-        let broken = |error: rocksdb::Error| OpenError::rocksdb(path, &error);
-        // Made when missing, even late: an empty state machine beside a truncated log is refused by check_recovery.
-        let db_options = data_db_options(options, true).map_err(broken)?;
-        let db = DB::open_cf_descriptors(&db_options, path, [data_cf_descriptor(options)]).map_err(broken)?;
+    /// The same, with RocksDB's own error.
+    pub(crate) fn try_open(dir: &DataDir, path: &Path, options: &DataOptions) -> Result<Self, rocksdb::Error> {
+        Self::open_at(path, dir.lock(), Suspect::data(dir.member_path()), options)
+    }
+
+    pub(crate) fn open_at(
+        path: &Path,
+        lock: Arc<DirLock>,
+        suspect: Suspect,
+        options: &DataOptions,
+    ) -> Result<Self, rocksdb::Error> {
+        // Made when there is nothing, even late. Where files are left a missing one is damage, and must not become a new store.
+        let db_options = data_db_options(options, holds_nothing(path))?;
+        let db = DB::open_cf_descriptors(&db_options, path, [data_cf_descriptor(options)])?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Ok(Self { inner: Arc::new(Inner { db, _lock: lock, closed: AtomicBool::new(false) }), unlogged })
+        Ok(Self { inner: Arc::new(Inner { db, _lock: lock, suspect, closed: AtomicBool::new(false) }), unlogged })
+    }
+
+    /// Reads every row, and with it every block that is in use.
+    ///
+    /// # Errors
+    /// [`StoreError`]: a file is damaged.
+    pub(crate) fn verify(&self) -> Result<(), StoreError> {
+        let reader = self.reader();
+        let mut cursor = reader.scan();
+        cursor.seek(&[])?;
+        while cursor.entry().is_some() {
+            cursor.next()?;
+        }
+        Ok(())
     }
 
     /// A handle that flushes, for another thread.
@@ -111,7 +143,7 @@ impl DataStore {
 impl Inner {
     fn sizes(&self) -> Result<Sizes, StoreError> {
         let property = |name: &PropName| {
-            let value = self.db.property_int_value_cf(self.cf(), name).map_err(broken)?;
+            let value = self.db.property_int_value_cf(self.cf(), name).map_err(|error| self.broken(error))?;
             value.ok_or_else(|| StoreError(format!("the data store has no property {name}")))
         };
         let memory = property(CUR_SIZE_ALL_MEM_TABLES)?;
@@ -127,7 +159,7 @@ impl Flusher {
     /// # Errors
     /// [`StoreError`] is final.
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.inner.db.flush_cf(self.inner.cf()).map_err(broken)
+        self.inner.db.flush_cf(self.inner.cf()).map_err(|error| self.inner.broken(error))
     }
 
     /// Rewrites the files so that deleted rows take no space any more. Blocks for seconds to minutes, reading and writing up
@@ -166,7 +198,7 @@ impl OrderedStore for DataStore {
                 Change::Delete(key) => changes.delete_cf(cf, key),
             }
         }
-        self.inner.db.write_opt(changes, &self.unlogged).map_err(broken)
+        self.inner.db.write_opt(changes, &self.unlogged).map_err(|error| self.inner.broken(error))
     }
 }
 
@@ -196,7 +228,7 @@ impl StoreReader for DataReader {
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.inner.check_open()?;
-        let value = self.inner.db.get_pinned_cf(self.inner.cf(), key).map_err(broken)?;
+        let value = self.inner.db.get_pinned_cf(self.inner.cf(), key).map_err(|error| self.inner.broken(error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -223,7 +255,7 @@ impl Cursor for DataCursor<'_> {
         self.inner.check_open()?;
         // RocksDB wants a seek within the bounds.
         self.rows.seek(key.max(self.start.as_slice()));
-        self.rows.status().map_err(broken)
+        self.rows.status().map_err(|error| self.inner.broken(error))
     }
 
     fn next(&mut self) -> Result<(), StoreError> {
@@ -231,7 +263,7 @@ impl Cursor for DataCursor<'_> {
         if self.rows.valid() {
             self.rows.next();
         }
-        self.rows.status().map_err(broken)
+        self.rows.status().map_err(|error| self.inner.broken(error))
     }
 
     fn entry(&self) -> Option<(&[u8], &[u8])> {
@@ -263,6 +295,11 @@ impl fmt::Debug for DataCursor<'_> {
     }
 }
 
-fn broken(error: rocksdb::Error) -> StoreError {
-    StoreError(format!("the data store failed: {error}"))
+/// True if RocksDB never made a database here.
+pub(crate) fn holds_nothing(path: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(path) else { return true };
+    entries.filter_map(Result::ok).all(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name == "LOCK" || name.starts_with("LOG"))
+    })
 }

@@ -10,7 +10,11 @@
 //!   current-data            text: which folder holds the rows, once that is not data/ (data_folder.rs); checksum in the last line
 //!   data-<index>-<term>/    in the place of data/, once the member has taken in a snapshot
 //!   incoming-<index>-<term>/  a snapshot that is being received
-//!   mark                    kept free for the durable mark of term, vote and last acknowledged index; not written yet
+//!   mark                    what this member has promised, outside the log: two slots (flaredb-record, mark.rs)
+//!   raft.before/            hard links to raft/ while it is being opened: what was there before RocksDB touched it
+//!   raft.repaired/          a repaired log that is being made; raft.replaced/ what it takes the place of
+//!   *.damaged-<n>           evidence: what was found damaged and replaced. Never read, never removed by this program
+//!   suspect-raft, -data     text: RocksDB found a damaged file while it ran (suspect.rs)
 //!
 //! raft_log     region u64 BE | index u64 BE   ->  record (record.rs)
 //! raft_state   region u64 BE | tag u8         ->  row (state_rows.rs)
@@ -37,6 +41,9 @@ pub(crate) const FORMAT_FILE: &str = "FORMAT";
 pub(crate) const IDENTITY_FILE: &str = "identity";
 pub(crate) const RAFT_DIR: &str = "raft";
 pub(crate) const DATA_DIR: &str = "data";
+pub(crate) const MARK_FILE: &str = "mark";
+pub(crate) const SUSPECT_DATA_FILE: &str = "suspect-data";
+pub(crate) const SUSPECT_RAFT_FILE: &str = "suspect-raft";
 pub(crate) const CURRENT_DATA_FILE: &str = "current-data";
 pub(crate) const INCOMING_PREFIX: &str = "incoming-";
 /// Folders that etcd keeps under `member/`; their presence means that the folder is etcd's.

@@ -9,21 +9,29 @@
 //! They are two databases because RocksDB refuses writes without WAL in a database that recycles its WAL files, and each
 //! half needs one of the two (docs/storage.md). `layout.rs` is the table of every key and byte.
 //!
-//! What is *not* here: consensus, the meaning of the rows, and any decision about repair. A folder that is not right is
-//! refused with an [`OpenError`] that names the keys.
+//! [`open`] opens all of it. A folder whose disk lost something is judged (`flaredb_record::judgement`) by the mark that is kept
+//! outside the log, and repaired as far as the other members can make good the rest.
+//!
+//! What is *not* here: consensus, the meaning of the rows, and what a member may do while it is being repaired.
 
 mod data_dir;
 mod data_folder;
 mod data_store;
 mod error;
+mod evidence;
+mod examine;
 mod layout;
 mod log;
 mod log_reader;
 mod log_reset;
 mod log_writer;
+mod mark_file;
+mod open;
 mod options;
 mod recovery;
+mod repair;
 mod state_rows;
+mod suspect;
 mod wal_prefill;
 
 use flaredb_record::record;
@@ -33,8 +41,9 @@ pub use data_folder::{Settled, Staged, Staging};
 pub use data_store::{DataCursor, DataReader, DataStore, Flusher, Sizes};
 pub use error::{LogError, OpenError};
 pub use layout::{DATA_CF, FORMAT, RAFT_LOG_CF, RAFT_STATE_CF};
-pub use log::RaftLog;
+pub use log::{RaftLog, Recovery};
 pub use log_reader::LogReader;
 pub use log_writer::LogWriter;
+pub use open::{Opened, open};
 pub use options::{DataOptions, LogOptions};
 pub use recovery::check_recovery;

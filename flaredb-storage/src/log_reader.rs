@@ -3,6 +3,7 @@
 //! This is the slow path by design. The core keeps recent entries in memory and comes here for a follower that lags, and at
 //! start; so there is no cache of entries, only RocksDB's small block cache.
 
+use crate::Recovery;
 use crate::layout::{INDEX_END, LogKey, StateKey, log_key, state_key};
 use crate::log::Shared;
 use crate::record::decode;
@@ -34,6 +35,11 @@ impl LogReader {
     /// The last durable entry's position.
     pub fn last(&self) -> EntryId {
         self.shared.bounds().last
+    }
+
+    /// What the start found out about this member's promises.
+    pub fn recovery(&self) -> Recovery {
+        self.shared.recovery
     }
 
     /// The hash of the log up to and including `index`: equal on two members exactly if their logs are, as long as neither
@@ -107,7 +113,9 @@ impl LogReader {
 impl RaftStorage for LogReader {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
         let (hard_state, conf_state) = (self.shared.read_state()?, self.shared.read_state()?);
-        Ok(InitialState { hard_state, conf_state, recover_until: None })
+        // Of an unknown promise the host tells the peer before anything else ([`Recovery::Unknown`]).
+        let recover_until = if let Recovery::Until(until) = self.shared.recovery { Some(until) } else { None };
+        Ok(InitialState { hard_state, conf_state, recover_until })
     }
 
     fn entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {

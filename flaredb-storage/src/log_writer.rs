@@ -5,10 +5,12 @@
 
 use crate::layout::{INDEX_END, log_key, state_key};
 use crate::log::{Bounds, Shared};
+use crate::mark_file::MarkFile;
 use crate::record::{CHAIN_START, HEADER_BYTES, encode};
 use crate::state_rows::{StateRow, TruncatedState};
 use crate::{LogError, LogOptions};
 use flaredb_raft::{EntryId, HardState, SnapshotMeta, StorageError, Write};
+use flaredb_record::mark::{CHAIN_UNKNOWN, Mark, UNKNOWN};
 use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub struct LogWriter {
     wal_bytes: usize,
     /// Bytes written to the current WAL file, nearly: without the file's framing.
     wal_used: usize,
+    marks: MarkFile,
     truncated: TruncatedState,
     last: EntryId,
     /// Chain value of `last`.
@@ -42,9 +45,9 @@ impl LogWriter {
     pub(crate) fn new(
         shared: Arc<Shared>,
         options: &LogOptions,
+        marks: MarkFile,
         truncated: TruncatedState,
-        last: EntryId,
-        last_chain: u64,
+        (last, last_chain): (EntryId, u64),
     ) -> Self {
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
@@ -55,6 +58,7 @@ impl LogWriter {
             slow_write: options.slow_write,
             wal_bytes: options.wal_bytes,
             wal_used: 0,
+            marks,
             truncated,
             last,
             last_chain,
@@ -81,10 +85,27 @@ impl LogWriter {
         let (last, last_chain) = self.put_entries(&mut batch, write)?;
         assert!(write.hard_state.commit_index <= last.index, "the commit index does not pass the end of the log");
         self.put_state(&mut batch, &write.hard_state);
+        self.lower_mark(last, last_chain)?;
         self.commit(batch, write.sync)?;
         (self.last, self.last_chain) = (last, last_chain);
         self.publish();
-        Ok(())
+        if write.sync { self.raise_mark(&write.hard_state, payload) } else { Ok(()) }
+    }
+
+    /// Notes durably that this member must come back to `until` (None: to what the others will say) before it votes or leads:
+    /// what the other members know of it, or what they said, was learnt after the start. Also across restarts, until the log's
+    /// end is there.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write`].
+    pub fn recover(&mut self, until: Option<EntryId>) -> Result<(), LogError> {
+        self.check_alive()?;
+        let (acked, acked_chain) = match until {
+            Some(until) if until <= self.last => (self.last, self.last_chain),
+            until => (until.unwrap_or(UNKNOWN), CHAIN_UNKNOWN),
+        };
+        let mark = Mark { acked, acked_chain, ..*self.marks.mark() };
+        self.marks.write_synced(mark).map_err(|error| self.fail(error.0))
     }
 
     /// Removes every entry up to and including `up_to`, which must be in the log. Durable when it returns. To be called for
@@ -126,10 +147,23 @@ impl LogWriter {
         self.put_state(&mut batch, &truncated);
         self.put_state(&mut batch, &snapshot.conf_state);
         self.put_state(&mut batch, hard_state);
+        self.lower_mark(snapshot.last, truncated.chain)?;
         self.commit(batch, true)?;
         (self.truncated, self.last, self.last_chain) = (truncated, snapshot.last, truncated.chain);
         self.publish();
-        Ok(())
+        self.raise_mark(hard_state, 0)
+    }
+
+    /// Before a batch that takes the log's end back: the mark must not say more than the log holds.
+    fn lower_mark(&mut self, last: EntryId, chain: u64) -> Result<(), LogError> {
+        let Some(mark) = self.marks.mark().lowered(self.last, last, chain) else { return Ok(()) };
+        self.marks.write_synced(mark).map_err(|error| self.fail(error.0))
+    }
+
+    /// After a batch is durable. Synced if term or vote changed: then they are in two places before they leave.
+    fn raise_mark(&mut self, hard_state: &HardState, bytes: usize) -> Result<(), LogError> {
+        let followed = self.marks.follow(hard_state, self.last, self.last_chain, bytes);
+        followed.map_err(|error| self.fail(error.0))
     }
 
     /// Adds the entries, and the deletion of what they replace, to the batch. Returns the log's new end.
@@ -192,7 +226,10 @@ impl LogWriter {
         let bytes = batch.size_in_bytes();
         let begun = Instant::now();
         let options = if sync { &self.synced } else { &self.unsynced };
-        self.shared.db.write_opt(batch, options).map_err(|error| self.fail(error.to_string()))?;
+        if let Err(error) = self.shared.db.write_opt(batch, options) {
+            self.shared.suspect.note(&error);
+            return Err(self.fail(error.to_string()));
+        }
         self.wal_used = self.wal_used.saturating_add(bytes);
         let took = begun.elapsed();
         if took >= self.slow_write {
@@ -220,6 +257,7 @@ impl LogWriter {
     fn fail(&mut self, what: String) -> LogError {
         tracing::error!(%what, "the raft log failed; nothing more is written to it");
         let error = LogError(what);
+        self.marks.abandon();
         self.failed = Some(error.clone());
         error
     }

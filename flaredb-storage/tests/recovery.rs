@@ -1,4 +1,4 @@
-//! A log that is not right is refused, by a message that names the column family and the keys.
+//! A log that is not right is refused where nothing repairs it, by a message that names the column family and the keys.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -149,7 +149,7 @@ fn rows_of_different_instants() {
     let new = get(&raw(dir.path()), RAFT_STATE_CF, state_key(1));
 
     let text = refused(&dir, |db| put(db, RAFT_STATE_CF, state_key(1), &old));
-    assert!(text.contains("raft_state 1/HardState says term 1, raft_log ends at 6@2"), "{text}");
+    assert!(text.contains("raft_state HardState says term 1, raft_log ends at 6@2"), "{text}");
     let text = refused(&dir, |db| {
         put(db, RAFT_STATE_CF, state_key(1), &new);
         for index in 4..=6 {
@@ -188,7 +188,7 @@ fn a_wiped_log_is_not_a_new_log() {
             delete(db, RAFT_STATE_CF, state_key(tag));
         }
     });
-    assert!(text.contains("made once and is empty now"), "{text}");
+    assert!(text.contains("raft_state 1/HardState is missing; raft_state 1/ConfState is missing"), "{text}");
 }
 
 /// The first batch is durable before the identity says so: a crash between the two is no damage.
