@@ -38,9 +38,9 @@ marks! {
     PartitionIsolate, PartitionOneWay, PartitionUniform, PartitionRing, PartitionBridge, PartitionSplitLeader, PartitionHealed,
     ConnectionReset, UnreachableReported, FramesOfManyMessages,
     // Disk.
-    WriteDurable, WriteUnsynced, DiskStall, DiskStallOfLeader, DiskEio, DiskFull, LogTruncated, FlushDone, CompactionStep, CompactionFinished,
-    DiskRot, DiskMisdirect, DiskStale, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, WriteLostInCrash,
-    WriteKeptInCrash,
+    WriteDurable, DiskStall, DiskStallOfLeader, DiskEio, DiskFull, LogTruncated, FlushDone, CompactionStep, CompactionFinished,
+    DiskRot, DiskMisdirect, DiskStale, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, CrashKilled, CrashPowerCut,
+    CrashInsideDiskSequence, CrashDuringStart,
     // Snapshots.
     SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotDuplicated, SnapshotInstalled, SnapshotOutdated, SnapshotToDownNode,
     // Consensus, as seen from outside.

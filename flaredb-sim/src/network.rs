@@ -141,7 +141,7 @@ impl Network {
         let checksum = xxh3_64(&payload);
         let connection = link.connection;
         let mut frame = Frame { from, to, life, checksum, payload, connection, is_replay: false };
-        if link.sent % 7 == 0 || link.old.len() < 2 {
+        if link.sent.is_multiple_of(7) || link.old.len() < 2 {
             let place = usize::try_from(link.sent / 7).unwrap_or(0) % OLD_FRAMES;
             if place < link.old.len() {
                 link.old[place] = frame.clone();

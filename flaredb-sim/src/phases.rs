@@ -7,6 +7,7 @@ use crate::history::{Op, Outcome, Record};
 use crate::marks::Mark;
 use crate::observed::{Observed, Violation};
 use crate::prf::Draw;
+use crate::world::disk::Death;
 use crate::world::{Happening, World, id_of};
 use bytes::Bytes;
 use flaredb_kv::{Command, Kv, MemoryStore, PutRequest, RangeRequest};
@@ -101,6 +102,8 @@ impl World {
             }
             let node = &mut self.nodes[at];
             node.crash_in = None;
+            node.disk.sim.forget_planned();
+            node.disk.sim.set_capacity(usize::MAX);
             node.slow = 1;
             node.stalled_until = 0;
             node.clock.heal();
@@ -121,7 +124,7 @@ impl World {
         let (mute, deaf) = match draw.below(5) {
             0 => {
                 self.marks.hit(Mark::OutsideStaysDown);
-                self.crash(at);
+                self.crash(at, Death::Killed);
                 self.nodes[at].life += 1;
                 (true, true)
             }

@@ -214,8 +214,8 @@ impl ReplicaSettings {
             apply_bytes_max: *draw.pick(&[4 << 20, 4 << 20, 1000, 1]),
             cache_bytes_max: *draw.pick(&[32 << 20, 2000, 200]),
             request_timeout_ticks: *draw.pick(&[70, 70, 30]),
-            snapshot_count: *draw.pick(&[1, 10, 50, 1000]),
-            catch_up_entries: *draw.pick(&[0, 5, 100]),
+            snapshot_count: *draw.pick(&[1, 10, 10, 50, 1000]),
+            catch_up_entries: *draw.pick(&[0, 0, 5, 100]),
             proposals_max: *draw.pick(&[16_384, 16_384, 3]),
             keep_log_for_all,
             flush_entries: *draw.pick(&[5, 30, 200]),
@@ -238,7 +238,7 @@ impl NetworkSettings {
             repeat: rate(&[0, 1_000, 50_000, 300_000]),
             damage: rate(&[0, 0, 1_000, 20_000]),
             ordered: calm || draw.below(2) == 0,
-            gate_lives: true,
+            gate_lives: draw.below(2) == 0,
         }
     }
 }

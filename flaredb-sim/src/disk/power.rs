@@ -86,6 +86,11 @@ impl SimDisk {
         self.platter().power.check().is_err()
     }
 
+    /// Takes back what was planned: the power stays on, writes and syncs succeed.
+    pub fn forget_planned(&self) {
+        self.platter().power.restore();
+    }
+
     /// The machine loses its power and has it again. (A process that dies alone loses nothing that it wrote: nothing is to be
     /// called for that.)
     pub fn crash(&self, mode: CrashMode) {

@@ -71,17 +71,13 @@ impl World {
         }
 
         if let Some(up_to) = truncate_log {
-            self.point(at, Mark::CrashBeforeTruncation)?;
-            let node = id_of(at);
-            self.trace.tell(self.now, || format!("n{node} truncates its log up to {up_to}"));
-            if let Err(error) = self.nodes[at].disk.truncate(up_to) {
-                return Err(self.disk_failed(at, &error));
+            // The log thread does one thing after the other.
+            self.nodes[at].truncate_to = Some(up_to);
+            if !self.nodes[at].disk.is_writing() {
+                self.truncate(at)?;
             }
-            self.see(&Observed::Truncated { node, up_to });
-            self.marks.hit(Mark::LogTruncated);
-            self.point(at, Mark::CrashAfterTruncation)?;
         }
-        self.maybe_flush(at);
+        self.maybe_flush(at)?;
 
         for SendSnapshot { to, term } in send_snapshot {
             self.send_snapshot(at, node_of(to), term);
@@ -90,6 +86,20 @@ impl World {
             None => Ok(()),
             Some(snapshot) => self.install(at, &snapshot),
         }
+    }
+
+    /// The log disk removes what it was told to remove.
+    fn truncate(&mut self, at: usize) -> Result<(), Gone> {
+        let Some(up_to) = self.nodes[at].truncate_to.take() else { return Ok(()) };
+        self.point(at, Mark::CrashBeforeTruncation)?;
+        let node = id_of(at);
+        self.trace.tell(self.now, || format!("n{node} truncates its log up to {up_to}"));
+        if let Err(error) = self.nodes[at].disk.truncate(up_to) {
+            return Err(self.disk_failed(at, &error));
+        }
+        self.see(&Observed::Truncated { node, up_to });
+        self.marks.hit(Mark::LogTruncated);
+        self.point(at, Mark::CrashAfterTruncation)
     }
 
     /// When the write that was just handed over is done.
@@ -115,14 +125,13 @@ impl World {
         if write.sync {
             self.marks.hit(Mark::WriteDurable);
             self.see(&Observed::WriteDurable { node: id_of(at), write: &write });
-        } else {
-            self.marks.hit(Mark::WriteUnsynced);
         }
         self.point(at, Mark::CrashAfterSyncBeforeAcks)?;
         let (out, messages) = self.nodes[at].after_write.take().unzip();
         assert!(out == Some(write.id), "the write that is durable is the write that was out");
         self.send(at, messages.unwrap_or_default(), Mark::CrashBetweenAcks)?;
         self.point(at, Mark::CrashAfterAcksBeforeWriteDone)?;
+        self.truncate(at)?;
         self.step(at, Input::WriteDone { id: write.id })
     }
 
@@ -203,22 +212,27 @@ impl World {
         Ok(())
     }
 
-    fn maybe_flush(&mut self, at: usize) {
+    fn maybe_flush(&mut self, at: usize) -> Result<(), Gone> {
         let node = &mut self.nodes[at];
-        let Some(replica) = node.replica.as_ref() else { return };
+        let Some(replica) = node.replica.as_ref() else { return Err(Gone) };
         let applied = replica.kv().applied().index;
         if node.flushing.is_some() || applied < node.flushed_index + self.settings.replica.flush_entries {
-            return;
+            return Ok(());
         }
-        node.flushing = Some((applied, replica.kv().store().clone()));
+        let (state, image) = (replica.kv().applied(), replica.kv().store().clone());
+        node.flushing = Some(applied);
         let takes = node.disk_time.between(100, self.settings.disk.flush_us);
         let life = node.life;
+        if let Err(error) = node.disk.save_image(state, image) {
+            return Err(self.disk_failed(at, &error));
+        }
         self.schedule(takes, Happening::Flushed { node: at, life });
+        Ok(())
     }
 
     pub(crate) fn on_flushed(&mut self, at: usize) -> Result<(), Gone> {
-        let Some((applied_index, image)) = self.nodes[at].flushing.take() else { return Ok(()) };
-        if let Err(error) = self.nodes[at].disk.save_image(image) {
+        let Some(applied_index) = self.nodes[at].flushing.take() else { return Ok(()) };
+        if let Err(error) = self.nodes[at].disk.sync_image() {
             return Err(self.disk_failed(at, &error));
         }
         self.nodes[at].flushed_index = applied_index;
@@ -272,6 +286,8 @@ impl World {
                 )
             });
         }
+        self.marks.hit_if(after.recovering && !before.recovering, Mark::PeerRecovering);
+        self.marks.hit_if(before.recovering && !after.recovering, Mark::PeerRecovered);
         self.marks.hit_if(before.leader.is_some() && after.leader.is_none(), Mark::LeaderLost);
         self.marks.hit_if(after.last_index < before.last_index, Mark::LogSuffixReplaced);
     }
@@ -288,6 +304,7 @@ impl World {
             Body::AppendEntries { .. } => Mark::MessageAppend,
             Body::AppendEntriesResponse { result: AppendResult::Accepted { .. }, .. } => Mark::MessageAccepted,
             Body::AppendEntriesResponse { result: AppendResult::Rejected { .. }, .. } => Mark::MessageRejected,
+            Body::AppendEntriesResponse { result: AppendResult::Lost { .. }, .. } => Mark::MessageLost,
             Body::InstallSnapshot { .. } => Mark::MessageInstallSnapshot,
             Body::TimeoutNow => Mark::MessageTimeoutNow,
             Body::ReadIndex { .. } => Mark::MessageReadIndex,

@@ -1,11 +1,28 @@
 //! What goes wrong, and when: each kind of fault is a stream of its own, each fault in it drawn from (seed, kind, number).
 
+use super::disk::Death;
 use super::node::Arrived;
 use super::{Happening, World, id_of};
 use crate::faults::FaultKind;
 use crate::marks::Mark;
 use crate::prf::Draw;
 use flaredb_raft::PeerState;
+
+/// Places that a crash may be aimed at, rare ones too.
+const CRASH_PLACES: &[Mark] = &[
+    Mark::CrashBeforeWrite,
+    Mark::CrashAfterWriteHandedOver,
+    Mark::CrashBetweenSends,
+    Mark::CrashBetweenAnswers,
+    Mark::CrashBeforeTruncation,
+    Mark::CrashAfterTruncation,
+    Mark::CrashAfterSyncBeforeAcks,
+    Mark::CrashBetweenAcks,
+    Mark::CrashAfterAcksBeforeWriteDone,
+    Mark::CrashBeforeInstall,
+    Mark::CrashInsideInstall,
+    Mark::CrashAfterInstall,
+];
 
 /// Links that are cut together.
 pub(crate) struct Partition {
@@ -104,9 +121,15 @@ impl World {
                     }
                 }
             }
-            FaultKind::DiskError
-            | FaultKind::DiskFull
-            | FaultKind::DiskRot
+            FaultKind::DiskError => {
+                let sim = &self.nodes[at].disk.sim;
+                if draw.below(2) == 0 { sim.fail_next_write() } else { sim.fail_next_sync() }
+            }
+            FaultKind::DiskFull => {
+                let sim = &self.nodes[at].disk.sim;
+                sim.set_capacity(sim.used() + usize::try_from(draw.below(4)).unwrap_or(0));
+            }
+            FaultKind::DiskRot
             | FaultKind::DiskWiped
             | FaultKind::DiskOldBackup
             | FaultKind::FrameLoss
@@ -135,12 +158,20 @@ impl World {
         let (short_us, long_us) = self.settings.outage_us;
         let outage_us = if long { draw.between(short_us, long_us) } else { draw.between(1_000, short_us) };
         let points = u32::try_from(draw.below(40)).unwrap_or(0);
+        let (power, inside) = (draw.below(2) == 0, draw.below(3) == 0);
         let node = &mut self.nodes[at];
         if node.is_up() {
             node.outage_us = outage_us;
-            node.crash_in = Some(points);
+            node.death = if power { Death::PowerCut } else { Death::Killed };
             if node.paused {
-                self.crash(at);
+                let death = node.death;
+                self.crash(at, death);
+            } else if inside {
+                // Inside of what the disk does next.
+                node.disk.sim.cut_power_after(u64::from(points));
+            } else {
+                node.crash_at = (draw.below(3) > 0).then(|| *draw.pick(CRASH_PLACES));
+                node.crash_in = Some(if node.crash_at.is_some() { 400 } else { points });
             }
         }
     }

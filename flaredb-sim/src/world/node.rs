@@ -1,9 +1,10 @@
 //! One simulated process: a replica on its disk, with what has arrived for it and what it waits for. It starts, takes things in
 //! when it has the CPU, dies between any two effects, and starts again.
 
-use super::disk::{DiskFailure, Log, NodeDisk, Opened};
+use super::disk::{Death, Log, NodeDisk};
 use super::{Gone, Happening, World, id_of};
 use crate::clock::Clock;
+use crate::disk::{DiskError, OpenError, Opened};
 use crate::history::Op;
 use crate::marks::Mark;
 use crate::observed::Observed;
@@ -11,7 +12,7 @@ use crate::prf::Draw;
 use crate::settings::Settings;
 use bytes::Bytes;
 use flaredb_kv::{Command, CompactProgress, Kv, MemoryStore};
-use flaredb_raft::{Message, PeerState, SnapshotMeta};
+use flaredb_raft::{EntryId, Message, PeerState, SnapshotMeta};
 use flaredb_replica::{Input, Replica, ReplicaConfig, ReplicaError};
 use std::collections::VecDeque;
 
@@ -69,15 +70,21 @@ pub(crate) struct Node {
     pub(crate) slow: u64,
     /// It dies at the so manyeth point from now.
     pub(crate) crash_in: Option<u32>,
+    /// Or before that, at the next place of this kind.
+    pub(crate) crash_at: Option<Mark>,
+    /// And in this way.
+    pub(crate) death: Death,
     /// How long it stays down after that.
     pub(crate) outage_us: u64,
     /// Messages that wait for the write under way.
     pub(crate) after_write: Option<(u64, Vec<Message>)>,
+    /// What the log disk is to remove once it is done with its write.
+    pub(crate) truncate_to: Option<EntryId>,
     /// When the log disk is done with everything it was given.
     pub(crate) disk_free_at: u64,
     pub(crate) stalled_until: u64,
-    /// The image that is being flushed, and its applied index.
-    pub(crate) flushing: Option<(u64, MemoryStore)>,
+    /// The applied index of the image that is being flushed.
+    pub(crate) flushing: Option<u64>,
     pub(crate) flushed_index: u64,
     /// Requests that wait: number and client.
     pub(crate) waiting: Vec<(u64, usize)>,
@@ -113,8 +120,11 @@ impl Node {
             piles_ticks: false,
             slow: 1,
             crash_in: None,
+            crash_at: None,
+            death: Death::Killed,
             outage_us: 0,
             after_write: None,
+            truncate_to: None,
             disk_free_at: 0,
             stalled_until: 0,
             flushing: None,
@@ -143,21 +153,36 @@ impl World {
     pub(crate) fn start(&mut self, at: usize) {
         let id = id_of(at);
         let node = &mut self.nodes[at];
+        // Whoever starts a process again has made room for it.
+        node.disk.sim.set_capacity(usize::MAX);
         node.life += 1;
         node.incarnation += 1;
         let (life, incarnation) = (node.life, node.incarnation);
-        let opened = node.disk.open();
-        let started = opened.and_then(|opened| {
-            let kv = Kv::open(opened.image.clone()).map_err(|error| error.to_string())?;
-            Ok((opened, kv))
-        });
-        let (opened, kv) = match started {
-            Ok(started) => started,
-            Err(why) => return self.halt(at, &why),
+        let opened = match node.disk.open() {
+            Ok(opened) => opened,
+            Err(OpenError::Halt { why }) => return self.halt(at, &why),
+            Err(OpenError::Disk(error)) => return self.start_failed(at, &error),
         };
-        let Opened { log, hard_state, compacted_to, entries, image: _, recovering } = opened;
+        let kv = match Kv::open(opened.store.clone()) {
+            Ok(kv) => kv,
+            Err(error) => return self.halt(at, &error.to_string()),
+        };
+        let Opened {
+            log,
+            hard_state,
+            compacted_to,
+            applied: _,
+            store: _,
+            recover_until: recovering,
+            storage_id: _,
+            incarnation: disk_incarnation,
+            fresh: _,
+            repaired,
+        } = opened;
+        let entries = log.all_entries();
         let applied = kv.applied();
-        let config = self.replica_config(at, incarnation);
+        // As in production: the incarnation that the mark counts.
+        let config = self.replica_config(at, disk_incarnation);
         self.watch.see(
             self.now,
             &Observed::Started {
@@ -175,6 +200,10 @@ impl World {
             Ok(replica) => replica,
             Err(error) => return self.halt(at, &error.to_string()),
         };
+        if let Some(why) = repaired {
+            self.marks.hit(Mark::DiskRepaired);
+            self.trace.tell(self.now, || format!("n{id} found its disk damaged: {why}"));
+        }
         self.trace.tell(self.now, || {
             format!(
                 "n{id} starts (life {incarnation}): log {compacted_to}..{} entries, applied {}, term {}",
@@ -201,6 +230,7 @@ impl World {
         node.paused = false;
         node.crash_in = None;
         node.after_write = None;
+        node.truncate_to = None;
         node.disk_free_at = 0;
         node.flushing = None;
         node.flushed_index = applied.index;
@@ -214,6 +244,18 @@ impl World {
         self.schedule_at(first_tick, Happening::Tick { node: at, life });
         // What the start itself left to do (a compaction that was not finished).
         self.maybe_compact(at);
+    }
+
+    /// The disk failed while it was read: the process ends and is started again.
+    fn start_failed(&mut self, at: usize, error: &DiskError) {
+        let id = id_of(at);
+        self.marks.hit(Mark::CrashDuringStart);
+        self.trace.tell(self.now, || format!("n{id} cannot start: {error}"));
+        let node = &mut self.nodes[at];
+        node.disk.crash(if *error == DiskError::PowerCut { Death::PowerCut } else { Death::Killed });
+        node.life += 1;
+        let life = node.life;
+        self.schedule(self.settings.outage_us.0, Happening::Start { node: at, life });
     }
 
     fn halt(&mut self, at: usize, why: &str) {
@@ -249,7 +291,7 @@ impl World {
     }
 
     /// The process dies: everything in memory is gone, the disk keeps what it keeps.
-    pub(crate) fn crash(&mut self, at: usize) {
+    pub(crate) fn crash(&mut self, at: usize, death: Death) {
         let now = self.now;
         let node = &mut self.nodes[at];
         let Some(replica) = node.replica.take() else { return };
@@ -261,14 +303,11 @@ impl World {
         count_marks(&mut self.marks, &replica);
         drop(replica);
         self.marks.hit(Mark::Crash);
-        self.marks.hit_if(node.after_write.is_some(), Mark::CrashDuringWrite);
+        self.marks.hit_if(node.disk.is_writing(), Mark::CrashDuringWrite);
         self.marks.hit_if(node.flushing.is_some(), Mark::CrashDuringFlush);
         self.marks.hit_if(now - node.started_at < 1_000_000, Mark::CrashTwiceQuickly);
-        match node.disk.crash() {
-            Some(true) => self.marks.hit(Mark::WriteKeptInCrash),
-            Some(false) => self.marks.hit(Mark::WriteLostInCrash),
-            None => {}
-        }
+        self.marks.hit(if death == Death::Killed { Mark::CrashKilled } else { Mark::CrashPowerCut });
+        node.disk.crash(death);
         node.life += 1;
         node.crashed_at = now;
         node.inbox.clear();
@@ -297,18 +336,16 @@ impl World {
 
     /// A place where the process may die.
     pub(crate) fn point(&mut self, at: usize, mark: Mark) -> Result<(), Gone> {
-        match &mut self.nodes[at].crash_in {
-            None => Ok(()),
-            Some(0) => {
-                self.marks.hit(mark);
-                self.crash(at);
-                Err(Gone)
-            }
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
+        let node = &mut self.nodes[at];
+        let Some(left) = &mut node.crash_in else { return Ok(()) };
+        if *left > 0 && node.crash_at != Some(mark) {
+            *left -= 1;
+            return Ok(());
         }
+        self.marks.hit(mark);
+        let death = node.death;
+        self.crash(at, death);
+        Err(Gone)
     }
 
     /// The process ends itself: its disk, or its replica, said so.
@@ -317,7 +354,7 @@ impl World {
         self.marks.hit(Mark::ReplicaFailed);
         self.trace.tell(self.now, || format!("n{id} stops: {why}"));
         self.nodes[at].outage_us = self.settings.outage_us.0;
-        self.crash(at);
+        self.crash(at, Death::Killed);
         Gone
     }
 
@@ -325,8 +362,22 @@ impl World {
         self.fail(at, &error.to_string())
     }
 
-    pub(crate) fn disk_failed(&mut self, at: usize, error: &DiskFailure) -> Gone {
-        self.fail(at, &error.0)
+    pub(crate) fn disk_failed(&mut self, at: usize, error: &DiskError) -> Gone {
+        match error {
+            DiskError::PowerCut => {
+                self.marks.hit(Mark::CrashInsideDiskSequence);
+                self.crash(at, Death::PowerCut);
+                Gone
+            }
+            DiskError::Full(_) => {
+                self.marks.hit(Mark::DiskFull);
+                self.fail(at, &error.to_string())
+            }
+            _ => {
+                self.marks.hit(Mark::DiskEio);
+                self.fail(at, &error.to_string())
+            }
+        }
     }
 
     /// Something is there for the process; it looks at it when it can.

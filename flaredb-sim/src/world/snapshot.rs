@@ -76,14 +76,17 @@ impl World {
         let found = staged.into_iter().find(|(known, _)| known == snapshot);
         let Some((_, image)) = found else { unreachable!("only what was staged is installed: {snapshot:?}") };
         self.point(at, Mark::CrashBeforeInstall)?;
-        if let Err(error) = self.nodes[at].disk.install(snapshot, image.clone()) {
-            return Err(self.disk_failed(at, &error));
-        }
-        self.point(at, Mark::CrashInsideInstall)?;
-        let kv = match Kv::open(image) {
+        let kv = match Kv::open(image.clone()) {
             Ok(kv) => kv,
             Err(error) => return Err(self.fail(at, &error.to_string())),
         };
+        if let Err(error) = self.nodes[at].disk.install_image(snapshot, kv.applied(), image) {
+            return Err(self.disk_failed(at, &error));
+        }
+        self.point(at, Mark::CrashInsideInstall)?;
+        if let Err(error) = self.nodes[at].disk.reset_log(snapshot) {
+            return Err(self.disk_failed(at, &error));
+        }
         let node = &mut self.nodes[at];
         let Some(replica) = node.replica.as_mut() else { return Err(Gone) };
         *replica.kv_mut() = kv;
