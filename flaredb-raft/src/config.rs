@@ -23,6 +23,9 @@ pub struct Config {
     pub apply_bytes_max: u64,
     /// Recent entries kept in memory, so that replication and apply do not read the disk.
     pub cache_bytes_max: u64,
+    /// A write that is out for longer than this many ticks has stalled: a leader hands over and, an election timeout later,
+    /// steps down; others do not campaign.
+    pub write_stall_ticks: u32,
     /// Seed of the randomized election timeout.
     pub seed: u64,
     /// Differs at every start of this peer; makes read ids unique over restarts.
@@ -30,7 +33,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults of a server with a 100 ms tick: elections after 1 to 2 s, a heartbeat every 100 ms.
+    /// The defaults of a server with a 100 ms tick: elections after 1 to 2 s, a heartbeat every 100 ms, and two
+    /// election timeouts for a write.
     pub fn new(id: u64, region_id: u64) -> Self {
         Self {
             id,
@@ -43,6 +47,7 @@ impl Config {
             uncommitted_bytes_max: 64 << 20,
             apply_bytes_max: 4 << 20,
             cache_bytes_max: 32 << 20,
+            write_stall_ticks: 20,
             seed: id,
             incarnation: 0,
         }

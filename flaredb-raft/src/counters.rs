@@ -1,4 +1,6 @@
-//! What was dropped, and why. Every message that the peer ignores raises exactly one of these; none of them is an error of
+//! What was dropped, and why, and what a slow disk or a lost connection made this peer do.
+//!
+//! Every message that the peer ignores raises exactly one of these; none of them is an error of
 //! this peer, but a number that rises says which neighbour or network to look at.
 
 /// Counts since the start of the peer. Nothing in here influences a decision.
@@ -31,4 +33,10 @@ pub struct Counters {
     pub foreign_voters: u64,
     /// Messages that came while this peer did not know what it had promised.
     pub mute: u64,
+    /// Leaderships that were offered to a follower because a write of this leader had stalled.
+    pub stall_handovers: u64,
+    /// Leaderships that were given up because a write had stalled and nobody took over.
+    pub stall_step_downs: u64,
+    /// Elections begun before the election timeout, because the connection to the leader broke.
+    pub early_campaigns: u64,
 }

@@ -4,7 +4,7 @@
 //! cannot depose it. A vote counts, the own one included, only when it is durable: the requests leave after the write.
 
 use crate::leader::Leader;
-use crate::num::POSITION_MAX;
+use crate::num::{POSITION_MAX, to_u64};
 use crate::peer::Peer;
 use crate::quorum::is_majority;
 use crate::role::{Ballot, Follower, Role};
@@ -19,24 +19,57 @@ impl<S: RaftStorage> Peer<S> {
         self.expire_forwarded_reads();
         self.expire_forwarded_proposals();
         if self.now - self.heard_at < self.timeout {
-            return Ok(());
+            return self.maybe_campaign_early();
         }
         if self.is_promotable() {
             return self.become_pre_candidate("no leader was heard for an election timeout");
         }
         self.restart_timer();
-        if let Role::Follower(Follower { leader: Some(_), .. }) = self.role {
-            self.become_follower(self.term, None, "no leader was heard for an election timeout");
+        match self.role {
+            Role::Follower(Follower { leader: Some(_), .. }) => {
+                self.become_follower(self.term, None, "no leader was heard for an election timeout");
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                self.become_follower(self.term, None, "it may not campaign any more");
+            }
+            Role::Follower(_) | Role::Leader(_) => {}
         }
         Ok(())
     }
 
-    /// Only voters campaign (R8), only with a whole log (R13, R15), and only into a term that exists.
+    /// The connection to the leader broke, and nothing came on another one for so long that heartbeats would have. Asking for
+    /// pre-votes harms nobody: who still hears the leader ignores them, and who lost it as well need not wait either.
+    fn maybe_campaign_early(&mut self) -> Result<(), StorageError> {
+        let Role::Follower(follower) = &self.role else { return Ok(()) };
+        let due = follower.campaign_at.is_some_and(|at| self.now >= at);
+        if !due || !self.is_promotable() {
+            return Ok(());
+        }
+        // If nobody listens, it is tried again when it would have been tried anyway.
+        let timer = (self.heard_at, self.timeout);
+        self.counters.early_campaigns += 1;
+        self.become_pre_candidate("the connection to the leader broke")?;
+        if matches!(self.role, Role::PreCandidate(_)) {
+            (self.heard_at, self.timeout) = timer;
+        }
+        Ok(())
+    }
+
+    /// Ticks between the loss of the connection and the campaign: two for the first of the other voters, in the order of ids, two
+    /// more for each next one, so that they do not take the votes from each other (with a heartbeat every tick).
+    pub(crate) fn early_campaign_wait(&self, leader: u64) -> u64 {
+        let before = self.conf_state.voters.iter().filter(|id| **id < self.config.id && **id != leader).count();
+        (to_u64(before) + 1) * (u64::from(self.config.heartbeat_interval_ticks) + 1)
+    }
+
+    /// Only voters campaign (R8), only with a whole log (R13, R15) on a disk that answers, and only
+    /// into a term that exists.
     pub(crate) fn is_promotable(&self) -> bool {
         let idle = matches!(self.role, Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_));
         idle && self.is_voter(self.config.id)
             && self.install.is_none()
             && !self.is_recovering()
+            && !self.is_write_stalled()
             && self.term < POSITION_MAX
     }
 
@@ -51,7 +84,8 @@ impl<S: RaftStorage> Peer<S> {
         match &self.role {
             Role::Leader(_) => true,
             Role::Follower(follower) => {
-                follower.leader.is_some() && self.now - self.heard_at < u64::from(self.config.election_timeout_ticks)
+                let recently = self.now - self.heard_at < u64::from(self.config.election_timeout_ticks);
+                follower.leader.is_some() && follower.campaign_at.is_none() && recently
             }
             Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
@@ -87,8 +121,11 @@ impl<S: RaftStorage> Peer<S> {
 
     /// An append or snapshot of the current term: its sender leads. False if that cannot be.
     pub(crate) fn follow(&mut self, from: u64) -> bool {
-        match &self.role {
-            Role::Follower(Follower { leader: Some(leader), .. }) if *leader == from => self.heard_at = self.now,
+        match &mut self.role {
+            Role::Follower(follower) if follower.leader == Some(from) => {
+                follower.campaign_at = None;
+                self.heard_at = self.now;
+            }
             Role::Follower(Follower { leader: Some(_), .. }) | Role::Leader(_) => {
                 self.counters.second_leader += 1;
                 return false;

@@ -47,7 +47,8 @@ pub enum Event {
         /// False if it has to be tried again.
         delivered: bool,
     },
-    /// The transport lost its connection to this peer; fall back to probing it.
+    /// The transport lost its connection to this peer: a leader falls back to probing it, a follower whose leader it is soon asks
+    /// whether it could lead.
     Unreachable {
         /// The other side.
         peer: u64,

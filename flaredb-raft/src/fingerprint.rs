@@ -63,7 +63,10 @@ impl<S: RaftStorage> Peer<S> {
             failed,
         } = self;
         (conf_state, term, voted_for, durable, install, recovery).hash(state);
-        writing.as_ref().map(|Writing { id: _, hard_state }| hard_state).hash(state);
+        // A write that is late by this much is as late as any.
+        let stalled = u64::from(config.write_stall_ticks) + u64::from(config.election_timeout_ticks) + 1;
+        let age = |since: u64| (now - since).min(stalled);
+        writing.map(|Writing { id: _, hard_state, since }| (hard_state, age(since))).hash(state);
         (out, gated, flush_wanted, announced, failed.is_some()).hash(state);
         (wire_id_base, reads_forwarded, proposals_forwarded, incarnation_mark, batches_forwarded).hash(state);
         (now - heard_at).hash(state);
@@ -74,8 +77,8 @@ impl<S: RaftStorage> Peer<S> {
 
 fn hash_role<H: Hasher>(role: &Role, now: u64, config: &Config, state: &mut H) {
     match role {
-        Role::Follower(Follower { leader, ack, proposals, reads }) => {
-            (0, leader, ack).hash(state);
+        Role::Follower(Follower { leader, ack, campaign_at, proposals, reads }) => {
+            (0, leader, ack, campaign_at.map(|at| at.saturating_sub(now))).hash(state);
             let ForwardedProposals { unsent, unsent_bytes: _, sent } = proposals;
             unsent.hash(state);
             sent.len().hash(state);

@@ -134,6 +134,10 @@ impl<S: RaftStorage> Peer<S> {
         if leader.transfer.is_some_and(|transfer| self.now - transfer.since >= election_timeout) {
             leader.transfer = None;
         }
+        if self.is_write_stalled() && self.yield_to_a_faster_disk() {
+            return Ok(());
+        }
+        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         for progress in leader.followers.values_mut() {
             if let Mode::Snapshot { retry_at: Some(at) } = progress.mode
                 && self.now >= at
@@ -309,13 +313,50 @@ impl<S: RaftStorage> Peer<S> {
         }
     }
 
+    /// The own disk does not answer. The leader can still commit with the others', but applies nothing, and if it stops for good
+    /// a crash is all that would end its leadership. So the follower that holds most is asked to take over, and if that fails
+    /// for an election timeout this peer just stops leading. True if it did. One that has no followers goes on.
+    fn yield_to_a_faster_disk(&mut self) -> bool {
+        let election_timeout = u64::from(self.config.election_timeout_ticks);
+        let patience = u64::from(self.config.write_stall_ticks) + election_timeout;
+        let gives_up = self.write_age() > patience;
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return false };
+        if leader.followers.is_empty() {
+            return false;
+        }
+        if gives_up {
+            self.counters.stall_step_downs += 1;
+            self.become_follower(self.term, None, "a write has stalled");
+            return true;
+        }
+        let answers = |progress: &Progress| progress.contact.is_some_and(|at| now - at < election_timeout);
+        let candidates = leader.followers.iter().filter(|(_, progress)| answers(progress));
+        // Of equals the first: `max_by_key` takes the last, so from behind.
+        let best = candidates.rev().max_by_key(|(_, progress)| progress.state.match_index).map(|(id, _)| *id);
+        if let (Some(to), None) = (best, leader.transfer) {
+            self.counters.stall_handovers += 1;
+            self.on_transfer(to);
+        }
+        false
+    }
+
     /// The transport lost its connection: what was in flight is lost. The next heartbeat's answer tells where to go on.
     pub(crate) fn on_unreachable(&mut self, peer: u64) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        if let Some(progress) = leader.followers.get_mut(&peer)
-            && progress.mode == Mode::Replicate
-        {
-            progress.become_probe(true);
+        let wait = self.early_campaign_wait(peer);
+        match &mut self.role {
+            Role::Leader(leader) => {
+                if let Some(progress) = leader.followers.get_mut(&peer)
+                    && progress.mode == Mode::Replicate
+                {
+                    progress.become_probe(true);
+                }
+            }
+            Role::Follower(follower) if follower.leader == Some(peer) => {
+                // A second report does not put it off.
+                follower.campaign_at = follower.campaign_at.or(Some(self.now + wait));
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
     }
 

@@ -58,6 +58,15 @@ impl<S: RaftStorage> Peer<S> {
         self.writing.is_none() && self.install.as_ref().is_none_or(|install| !install.handed_out)
     }
 
+    /// For how many ticks the write in flight has been out; 0 if there is none.
+    pub(crate) fn write_age(&self) -> u64 {
+        self.writing.map_or(0, |writing| self.now - writing.since)
+    }
+
+    pub(crate) fn is_write_stalled(&self) -> bool {
+        self.write_age() > u64::from(self.config.write_stall_ticks)
+    }
+
     fn ack(&self) -> Option<Ack> {
         match &self.role {
             Role::Follower(follower) => follower.ack,
@@ -172,7 +181,7 @@ impl<S: RaftStorage> Peer<S> {
         let id = self.last_write_id;
         let entries = self.log.start_write();
         let sync = !entries.is_empty() || (!self.is_hard_state_durable() && !mutant!(VoteNotSynced));
-        self.writing = Some(Writing { id, hard_state });
+        self.writing = Some(Writing { id, hard_state, since: self.now });
         effects.write = Some(Write { id, hard_state, entries, sync });
         if mutant!(SentBesideWrite) {
             effects.send_now.append(&mut self.gated);

@@ -68,6 +68,8 @@ pub struct Peer<S: RaftStorage> {
 pub(crate) struct Writing {
     pub(crate) id: u64,
     pub(crate) hard_state: HardState,
+    /// The tick at which it left.
+    pub(crate) since: u64,
 }
 
 #[derive(Clone, Debug, Hash)]

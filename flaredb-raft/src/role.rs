@@ -27,6 +27,8 @@ pub(crate) struct Follower {
     pub(crate) leader: Option<u64>,
     /// An acknowledgement that waits for a write.
     pub(crate) ack: Option<Ack>,
+    /// The connection to the leader broke: the tick at which this peer campaigns if the leader is not heard before.
+    pub(crate) campaign_at: Option<u64>,
     pub(crate) proposals: ForwardedProposals,
     pub(crate) reads: ForwardedReads,
 }

@@ -102,6 +102,7 @@ pub(crate) fn check_config(config: &Config) -> Result<(), StartError> {
             "election_timeout_ticks must be greater than heartbeat_interval_ticks",
         ),
         (config.inflight_max > 0 && config.inflight_bytes_max > 0, "inflight_max and inflight_bytes_max must not be 0"),
+        (config.write_stall_ticks > 0, "write_stall_ticks must not be 0"),
         (config.apply_bytes_max > 0, "apply_bytes_max must not be 0"),
     ];
     checks.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, text)| Err(StartError::Config(text)))

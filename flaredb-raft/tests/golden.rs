@@ -350,4 +350,4 @@ macro_rules! folders {
     };
 }
 
-folders!(elections, forwarding, partitions, reads, recovery, replication, restart, snapshot, transfer);
+folders!(elections, failover, forwarding, partitions, reads, recovery, replication, restart, snapshot, stall, transfer);
