@@ -610,6 +610,12 @@ const RIGHT: &[(&str, u64, Spoil)] = &[
         s.read(RangeRequest { revision: 9, ..all() });
         s.write(txn(vec![], vec![RequestOp::Range(RangeRequest { revision: 2, ..all() })], vec![]));
     }),
+    ("an unknown compaction never happened, and an unknown transaction read below it", 1, |s| {
+        s.lost(compact(3));
+        let range = RequestOp::Range(RangeRequest { revision: 2, ..all() });
+        s.unknown(txn(vec![], vec![op(put("c", "4")), range], vec![]));
+        s.read(all());
+    }),
     ("an unknown compaction refuses a read", 0, |s| {
         s.unknown(compact(3));
         s.read(RangeRequest { revision: 2, ..all() });
@@ -689,17 +695,19 @@ fn right_but_odd_histories_are_accepted() {
 #[test]
 fn a_puzzle_too_large_is_given_up_and_said_so() {
     let mut story = Story::new();
-    // Forty gaps, eighty unknown writes that all fit, and an end that none of them explains.
-    for number in 0..80 {
-        story.lost(put(&format!("k{number:02}"), &format!("v{number}")));
+    // Thirty gaps, sixty unknown transactions that all fit, no trace of any, and an end that none of them explains.
+    for number in 0..60 {
+        let key = format!("k{number:02}");
+        story.lost(txn(vec![], vec![op(put(&key, &format!("v{number}"))), op(delete("none"))], vec![]));
     }
-    for number in 0..40 {
+    for number in 0..30 {
         let _ = story.execute(&put(&format!("k{number:02}"), &format!("v{number}")));
     }
-    let _ = story.execute(&delete_all());
-    story.lost(put("other", "other"));
-    let report = story.judge();
-    assert!(matches!(&report, Ok(report) if report.undecided.is_some()) || report.is_err(), "{report:?}");
+    story.write(delete_all());
+    story.write(put("x", "y"));
+    story.last().kvs[0].lease = 9;
+    let report = story.judge().unwrap();
+    assert!(report.undecided.is_some(), "{report:?}");
 }
 
 /// A random history that is right, with each request's effect somewhere between sending and answer.
@@ -763,21 +771,23 @@ fn random(draw: &mut Draw, length: u64, certain: u64) -> Story {
     story
 }
 
-const MUTATIONS: &[(&str, bool)] = &[
-    ("the value of a key in an answer", true),
-    ("a key is missing in an answer", true),
-    ("the version of a key in an answer", true),
-    ("a write's revision one higher", true),
-    ("a write's revision one lower", true),
-    ("the other branch", true),
-    ("a write that took effect is said to be never", true),
-    ("the last content", true),
-    ("prev_kv left out", true),
-    ("an answered write is forgotten", false),
-    ("a read's revision one lower", false),
-    ("a read's revision one higher", false),
-    ("a request is answered much later", false),
-    ("a request is sent much later", false),
+/// With how many of a hundred must be rejected: what remains is right, by luck (two unanswered writes that nobody looked at
+/// between may as well have changed places).
+const MUTATIONS: &[(&str, u64)] = &[
+    ("the value of a key in an answer", 98),
+    ("a key is missing in an answer", 98),
+    ("the version of a key in an answer", 98),
+    ("a write's revision one higher", 98),
+    ("a write's revision one lower", 98),
+    ("the other branch", 98),
+    ("a write that took effect is said to be never", 98),
+    ("the last content", 98),
+    ("prev_kv left out", 98),
+    ("an answered write is forgotten", 80),
+    ("a read's revision one lower", 35),
+    ("a read's revision one higher", 45),
+    ("a request is answered much later", 70),
+    ("a request is sent much later", 90),
 ];
 
 /// Spoils one thing; false if there is nothing of the kind.
@@ -849,21 +859,20 @@ fn spoiled_random_histories_are_rejected_and_right_ones_are_not() {
         let story = random(&mut Draw::new(seed, "history", 0), 60, 20);
         let report = story.judge().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         assert_eq!(report.undecided, None, "seed {seed}");
-        for (kind, (name, always)) in MUTATIONS.iter().enumerate() {
+        for (kind, (name, least)) in MUTATIONS.iter().enumerate() {
             let mut spoiled = random(&mut Draw::new(seed, "history", 0), 60, 20);
             if !mutate(&mut spoiled, kind, &mut Draw::new(seed, name, 0)) {
                 continue;
             }
             let verdict = spoiled.judge();
-            assert!(!always || verdict.is_err(), "seed {seed}: {name} is not noticed");
             rejected[kind].0 += u64::from(verdict.is_err());
             rejected[kind].1 += 1;
         }
     }
-    for ((name, always), (rejected, tried)) in MUTATIONS.iter().zip(&rejected) {
-        println!("{name}: {rejected} of {tried} rejected{}", if *always { "" } else { " (not always wrong)" });
+    for ((name, least), (rejected, tried)) in MUTATIONS.iter().zip(&rejected) {
+        println!("{name}: {rejected} of {tried} rejected");
         assert!(*tried >= rounds / 2, "{name}: the generator gives too few");
-        assert!(*rejected * 4 >= *tried, "{name}: seldom noticed");
+        assert!(*rejected * 100 >= *tried * least, "{name}: seldom noticed");
     }
 }
 
