@@ -59,8 +59,9 @@ impl Random {
             }
             7 => Body::AppendEntriesResponse {
                 round: self.number(3),
-                result: match self.below(2) {
+                result: match self.below(3) {
                     0 => AppendResult::Accepted { match_index: self.number(last.index) },
+                    1 => AppendResult::Lost { last: self.position(around) },
                     _ => AppendResult::Rejected { prev_index: self.number(last.index), hint: self.position(around) },
                 },
             },
@@ -90,15 +91,22 @@ fn run(seed: u64) -> u64 {
     let mut peer = Peer::new(config, disk, 0).unwrap();
     let mut writing: Option<Write> = None;
     let mut committed: Vec<(u64, u64)> = Vec::new();
+    let recovers = random.below(3) == 0;
     for _ in 0..1_000 {
         let event = match random.below(20) {
             0..13 => Event::Receive(random.message(&peer)),
             13 => Event::Propose { ticket: 1, command: Bytes::from("x"), context: None },
             14 => Event::ReadIndex { id: random.below(9) },
-            15 => match random.below(4) {
+            15 => match random.below(5) {
                 0 => Event::TransferLeadership { to: random.below(5) },
                 1 => Event::Unreachable { peer: random.below(5) },
                 2 => Event::SnapshotSent { to: random.below(5), delivered: random.below(2) == 0 },
+                3 if recovers && random.below(10) == 0 => {
+                    let until = (random.below(3) > 0).then(|| random.position(peer.last()));
+                    // The host's word: a term and a position that exist.
+                    let until = until.filter(|until| until.term < 1 << 60 && until.index < 1 << 60);
+                    Event::Recover { until, term: peer.status().term + random.below(2) }
+                }
                 _ => Event::Campaign,
             },
             _ => Event::Tick,

@@ -1,5 +1,5 @@
 //! Random runs: a cluster of three under lost, repeated and reordered messages, partitions, slow disks, crashes that lose what
-//! was not durable, compaction and transfers, with the cluster-wide checker on. Then everything heals and progress is required.
+//! was not durable, disks that lose what was durable or are replaced, compaction and transfers, with the cluster-wide checker on. Then everything heals and progress is required.
 //! A failure prints the seed; `RAFT_SEED=n cargo test --test random` runs that one alone.
 #![allow(
     clippy::unwrap_used,
@@ -33,6 +33,9 @@ struct Coverage {
     crashes: u64,
     reads: u64,
     forwarded: u64,
+    losses: u64,
+    wipes: u64,
+    recovered: u64,
 }
 
 fn run(seed: u64, steps: u64) -> Coverage {
@@ -46,6 +49,7 @@ fn run(seed: u64, steps: u64) -> Coverage {
     let partitions = random.chance(60);
     let slow_disks = random.chance(60);
     let compaction = random.chance(60);
+    let losses = crashes && random.chance(60);
     let small = random.chance(50);
     let mut cluster = Cluster::new(&[1, 2, 3], &[1, 2, 3], |config| {
         config.seed = seed.wrapping_mul(31).wrapping_add(config.id);
@@ -60,6 +64,7 @@ fn run(seed: u64, steps: u64) -> Coverage {
     let mut proposed = 0_u64;
     for _ in 0..steps {
         cluster.trace.clear();
+        let before = cluster.nodes.values().filter(|node| node.owed.is_some()).count();
         let id = 1 + random.below(3);
         match random.below(100) {
             0..30 if cluster.is_up(id) => cluster.tick(id),
@@ -107,7 +112,18 @@ fn run(seed: u64, steps: u64) -> Coverage {
                 }
             }
             93..95 if crashes => {
-                if cluster.is_up(id) {
+                // A member that lost something relies on the others, so only one at a time does.
+                let whole = cluster.nodes.values().all(|node| node.owed.is_none());
+                if losses && whole && random.chance(40) {
+                    if random.chance(30) {
+                        cluster.wipe(id);
+                        coverage.wipes += 1;
+                    } else {
+                        let end = cluster.nodes[&id].disk.last().index;
+                        cluster.lose(id, end.saturating_sub(random.below(8)));
+                        coverage.losses += 1;
+                    }
+                } else if cluster.is_up(id) {
                     cluster.crash(id);
                     coverage.crashes += 1;
                 } else {
@@ -136,6 +152,11 @@ fn run(seed: u64, steps: u64) -> Coverage {
             },
             _ => {}
         }
+        if random.chance(10) {
+            cluster.ask(id, 1 + random.below(3));
+        }
+        let recovering = cluster.nodes.values().filter(|node| node.owed.is_some()).count();
+        coverage.recovered += u64::from(recovering < before);
         coverage.snapshots += cluster.trace.iter().filter(|line| line.contains("installs snapshot")).count() as u64;
     }
     heal(&mut cluster, seed);
@@ -158,6 +179,9 @@ fn heal(cluster: &mut Cluster, seed: u64) {
         } else {
             cluster.start(id);
         }
+    }
+    for (id, other) in [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)] {
+        cluster.ask(id, other);
     }
     cluster.settle();
     for _ in 0..100 {
@@ -185,6 +209,7 @@ fn heal(cluster: &mut Cluster, seed: u64) {
         let status = cluster.status(id);
         assert_eq!((status.last_applied, status.commit_index), (last, last), "n{id} has applied everything");
         assert_eq!(cluster.nodes[&id].history, cluster.nodes[&leader].history, "n{id} has the leader's state");
+        assert!(!status.recovering && cluster.nodes[&id].owed.is_none(), "n{id} is a voter like any other again");
         let healed = format!("{seed}/healed by {id}");
         assert!(
             cluster.nodes[&id].history.iter().any(|entry| entry.command == healed),
@@ -215,13 +240,19 @@ fn random_runs_keep_every_rule_and_recover() {
         total.crashes += coverage.crashes;
         total.reads += coverage.reads;
         total.forwarded += coverage.forwarded;
+        total.losses += coverage.losses;
+        total.wipes += coverage.wipes;
+        total.recovered += coverage.recovered;
     }
     println!("{count} runs: {total:?}");
     if count > 1 {
         let rich = total.applied > 50 * count
             && total.terms > 2 * count
             && total.snapshots > count / 4
-            && total.crashes > count;
+            && total.crashes > count
+            && total.losses > count / 2
+            && total.wipes > count / 8
+            && total.recovered > count / 2;
         assert!(rich, "the runs exercise too little: {total:?}");
     }
 }
