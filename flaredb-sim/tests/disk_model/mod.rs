@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use flaredb_kv::{AppliedState, Batch, Change, MemoryStore, OrderedStore, StoreReader};
 use flaredb_raft::{ConfState, EntryId, HardState, RaftLogEntry, SnapshotMeta, Write};
+use flaredb_record::mark::UNKNOWN;
 use flaredb_sim::disk::{CrashMode, DiskError, Identity, LogOptions, ModelLog, OpenError, Opened, SimDisk};
 use flaredb_sim::prf::Draw;
 use std::collections::BTreeMap;
@@ -62,8 +63,6 @@ pub(crate) struct Member {
     pub(crate) log: Option<ModelLog>,
     /// States in the order of writing: the first is durable, the last is what the process sees.
     pub(crate) states: Vec<Plain>,
-    /// All that ever were.
-    pub(crate) history: Vec<Plain>,
     pub(crate) incarnation: u64,
     /// Every entry that was made, with what stood before it.
     seen: BTreeMap<(u64, u64), (RaftLogEntry, EntryId)>,
@@ -72,6 +71,10 @@ pub(crate) struct Member {
 
 pub(crate) fn identity() -> Identity {
     Identity { cluster_id: 9, member_id: 2, region_id: 1, voters: vec![1, 2, 3] }
+}
+
+pub(crate) fn other_identity() -> Identity {
+    Identity { member_id: 3, ..identity() }
 }
 
 pub(crate) fn member_options(draw: &mut Draw) -> LogOptions {
@@ -109,14 +112,13 @@ impl Member {
             entries: Vec::new(),
             applied: opened.applied,
         };
-        let (states, history) = (vec![state.clone()], vec![state]);
+        let states = vec![state];
         Self {
             seed,
             disk,
             options,
             log: Some(opened.log),
             states,
-            history,
             incarnation: 1,
             seen: BTreeMap::new(),
             next_write: 1,
@@ -132,12 +134,11 @@ impl Member {
     }
 
     fn becomes(&mut self, state: Plain) {
-        self.history.push(state.clone());
         self.states.push(state);
     }
 
     /// What the process sees is durable.
-    fn settled(&mut self) {
+    pub(crate) fn settled(&mut self) {
         let now = self.states.pop().unwrap();
         self.states = vec![now];
     }
@@ -196,6 +197,13 @@ impl Member {
         hard.commit_index = draw.between(committed, end);
         self.next_write += 1;
         Write { id: self.next_write, hard_state: hard, entries, sync: true }
+    }
+
+    /// Takes an entry that a test made itself.
+    pub(crate) fn known(&mut self, entry: RaftLogEntry) -> RaftLogEntry {
+        let before = self.now().last();
+        self.seen.insert((entry.index, entry.term), (entry.clone(), before));
+        entry
     }
 
     pub(crate) fn append(&mut self, draw: &mut Draw) -> Result<(), DiskError> {
@@ -350,5 +358,72 @@ impl Member {
         self.incarnation = opened.incarnation;
         self.log = Some(opened.log);
         found
+    }
+
+    /// Whatever was destroyed: no entry is there that was not written so, after the same entries.
+    pub(crate) fn check_truth(&self, found: &Plain) {
+        let seed = self.seed;
+        let mut before = found.compacted_to;
+        for entry in &found.entries {
+            let known = self.seen.get(&(entry.index, entry.term));
+            assert_eq!(
+                known,
+                Some(&(entry.clone(), before)),
+                "seed {seed}: {} was never written like this",
+                entry.id()
+            );
+            before = entry.id();
+        }
+        assert!(found.hard.current_term >= before.term, "seed {seed}");
+        assert!(found.hard.commit_index <= before.index, "seed {seed}");
+    }
+
+    /// One fault: what is gone is known to be gone, and so are term and vote.
+    pub(crate) fn check_detected(&self, durable: &Plain, found: &Plain, recover_until: Option<EntryId>) {
+        let seed = self.seed;
+        let missing = recover_until.unwrap_or_default();
+        if found.last() < durable.last() {
+            assert!(missing >= durable.last(), "seed {seed}: {} is gone without a word", durable.last());
+        }
+        let (was, is) = (durable.hard, found.hard);
+        if missing != UNKNOWN {
+            assert!(is.current_term >= was.current_term, "seed {seed}: the term fell");
+            assert!(
+                is.current_term > was.current_term || is.voted_for == was.voted_for,
+                "seed {seed}: the vote is another"
+            );
+        }
+    }
+
+    /// What a leader that has all of `durable` does for a member that lost something.
+    pub(crate) fn heal(&mut self, durable: &Plain, found: Plain, recover_until: Option<EntryId>) {
+        let seed = self.seed;
+        if recover_until == Some(UNKNOWN) {
+            self.log().recover_until(Some(durable.last())).unwrap();
+        }
+        self.states = vec![found];
+        let term = self.now().hard.current_term.max(durable.hard.current_term);
+        let same = |index: u64| durable.id_at(index).is_some() && durable.id_at(index) == self.now().id_at(index);
+        let (low, high) = (self.now().compacted_to.index, self.now().last().index);
+        let common = (low..=high).rev().find(|index| same(*index));
+        self.next_write += 1;
+        let hard_state = HardState { current_term: term, ..self.now().hard };
+        let voted_for = hard_state.voted_for.filter(|_| term == self.now().hard.current_term);
+        let hard_state = HardState { voted_for, ..hard_state };
+        self.write(&Write { id: self.next_write, hard_state, entries: Vec::new(), sync: true }).unwrap();
+        let common = common.unwrap_or_else(|| {
+            let snapshot = durable.id_at(durable.committed()).unwrap();
+            if snapshot.index > low {
+                self.install_at(snapshot).unwrap();
+            }
+            snapshot.index.max(low)
+        });
+        let entries: Vec<_> = durable.entries.iter().filter(|entry| entry.index > common).cloned().collect();
+        if !entries.is_empty() && self.now().last() != durable.last() {
+            let hard_state = self.now().hard;
+            self.next_write += 1;
+            self.write(&Write { id: self.next_write, hard_state, entries, sync: true }).unwrap();
+        }
+        assert!(self.log().last() >= durable.last(), "seed {seed}");
     }
 }
