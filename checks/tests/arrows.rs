@@ -69,6 +69,7 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
         ("flaredb-proto", &[]),
         ("flaredb-server", &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-storage", "flaredb-proto"]),
         ("flaredb-ctl", &["flaredb-proto"]),
+        ("flaredb-soak", &["flaredb-proto", "flaredb-sim", "flaredb-kv"]),
         ("flaredb-checks", &[]),
     ]);
     for (name, dependencies) in &graph {
