@@ -21,9 +21,11 @@ const fn no_mutant(_name: &str) -> bool {
     false
 }
 
+pub mod acquaintance;
 mod config;
 mod context;
 mod counters;
+mod describe;
 mod input;
 mod output;
 mod proposals;
@@ -34,6 +36,7 @@ pub mod wire;
 
 pub use config::ReplicaConfig;
 pub use counters::Counters;
+pub use describe::{Description, describe};
 pub use input::Input;
 pub use output::{Answer, Output, ReplicaError};
 pub use replica::Replica;

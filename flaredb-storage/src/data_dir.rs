@@ -89,6 +89,24 @@ impl DataDir {
         Ok(dir)
     }
 
+    /// Locks a folder that is only looked at, as whoever it belongs to. Nothing is made or changed.
+    pub(crate) fn inspect(path: &Path) -> Result<Self, OpenError> {
+        refuse_etcd(path)?;
+        let member = path.join(MEMBER_DIR);
+        let lock_path = member.join(LOCK_FILE);
+        let file = File::open(&lock_path).map_err(|error| OpenError::io(&lock_path, &error))?;
+        let lock = Arc::new(locked(file, &lock_path)?);
+        match read_optional(&member.join(FORMAT_FILE))? {
+            Some(found) if found == FORMAT => {}
+            found => return Err(format_error(&member, &found.unwrap_or_default())),
+        }
+        let path = member.join(IDENTITY_FILE);
+        let stored = parse_identity(&path, &read_optional(&path)?.ok_or_else(|| missing(&path))?)?;
+        let StoredIdentity { cluster_id, member_id, region_id, .. } = stored;
+        let identity = Identity { cluster_id, member_id, region_id, name: String::new(), voters: Vec::new() };
+        Ok(Self { member, identity, lock })
+    }
+
     /// The identity this folder was opened with.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -169,6 +187,10 @@ fn lock(path: &Path) -> Result<DirLock, OpenError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| OpenError::io(path, &error))?;
+    locked(file, path)
+}
+
+fn locked(file: File, path: &Path) -> Result<DirLock, OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(DirLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_path_buf() }),

@@ -11,7 +11,9 @@ use crate::suspect::Suspect;
 use crate::{DataDir, DataOptions, OpenError};
 use bytes::Bytes;
 use flaredb_kv::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
-use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, LIVE_SST_FILES_SIZE, PropName};
+use rocksdb::properties::{
+    CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE, PropName,
+};
 use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 use std::fmt;
 use std::fs;
@@ -107,18 +109,44 @@ impl DataStore {
         Ok(Self { inner: Arc::new(Inner { db, _lock: lock, suspect, closed: AtomicBool::new(false) }), unlogged })
     }
 
-    /// Reads every row, and with it every block that is in use.
+    /// For a look: nothing in the folder changes. `scratch`: for RocksDB's own log.
+    pub(crate) fn open_read_only(
+        path: &Path,
+        lock: Arc<DirLock>,
+        options: &DataOptions,
+        scratch: &Path,
+    ) -> Result<Self, rocksdb::Error> {
+        let mut db_options = data_db_options(options, false)?;
+        db_options.set_db_log_dir(scratch);
+        let cf = [data_cf_descriptor(options)];
+        let db = DB::open_cf_descriptors_read_only(&db_options, path, cf, false)?;
+        let inner = Inner { db, _lock: lock, suspect: Suspect::nowhere(), closed: AtomicBool::new(false) };
+        Ok(Self { inner: Arc::new(inner), unlogged: WriteOptions::default() })
+    }
+
+    /// RocksDB's estimate.
+    pub(crate) fn rows_expected(&self) -> Option<u64> {
+        self.inner.db.property_int_value_cf(self.inner.cf(), ESTIMATE_NUM_KEYS).ok().flatten()
+    }
+
+    /// Reads every row, and with it every block that is in use. Returns how many rows there are; `each` hears how many so
+    /// far, now and then.
     ///
     /// # Errors
     /// [`StoreError`]: a file is damaged.
-    pub(crate) fn verify(&self) -> Result<(), StoreError> {
+    pub(crate) fn verify(&self, each: &mut dyn FnMut(u64)) -> Result<u64, StoreError> {
         let reader = self.reader();
         let mut cursor = reader.scan();
         cursor.seek(&[])?;
+        let mut rows = 0_u64;
         while cursor.entry().is_some() {
+            rows = rows.saturating_add(1);
+            if rows.is_multiple_of(4096) {
+                each(rows);
+            }
             cursor.next()?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// A handle that flushes, for another thread.

@@ -11,36 +11,42 @@ use std::path::{Path, PathBuf};
 /// The note of one database.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspect {
-    member: PathBuf,
+    /// None: nothing is noted (a folder that is only looked at).
+    member: Option<PathBuf>,
     name: &'static str,
 }
 
 impl Suspect {
     pub(crate) fn log(member: &Path) -> Self {
-        Self { member: member.to_path_buf(), name: SUSPECT_RAFT_FILE }
+        Self { member: Some(member.to_path_buf()), name: SUSPECT_RAFT_FILE }
     }
 
     pub(crate) fn data(member: &Path) -> Self {
-        Self { member: member.to_path_buf(), name: SUSPECT_DATA_FILE }
+        Self { member: Some(member.to_path_buf()), name: SUSPECT_DATA_FILE }
+    }
+
+    pub(crate) fn nowhere() -> Self {
+        Self { member: None, name: "" }
     }
 
     /// Notes the failure if it is one that a start can do something about. As well as it can: the disk may be gone.
     pub(crate) fn note(&self, error: &rocksdb::Error) {
-        if error.kind() != rocksdb::ErrorKind::Corruption || self.is_noted() {
+        let Some(member) = self.member.as_ref().filter(|_| !self.is_noted()) else { return };
+        if error.kind() != rocksdb::ErrorKind::Corruption {
             return;
         }
         tracing::error!(%error, "a file of this member's data is damaged; the next start repairs it");
-        if let Err(failure) = write_file(&self.member, self.name, &format!("{error}\n")) {
+        if let Err(failure) = write_file(member, self.name, &format!("{error}\n")) {
             tracing::warn!(%failure, "that could not be noted for the next start");
         }
     }
 
     pub(crate) fn is_noted(&self) -> bool {
-        self.member.join(self.name).exists()
+        self.member.as_ref().is_some_and(|member| member.join(self.name).exists())
     }
 
     pub(crate) fn clear(&self) -> Result<(), OpenError> {
-        let path = self.member.join(self.name);
+        let Some(path) = self.member.as_ref().map(|member| member.join(self.name)) else { return Ok(()) };
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(OpenError::io(path, &error)),
             _ => Ok(()),
