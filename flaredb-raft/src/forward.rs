@@ -16,7 +16,8 @@ use bytes::Bytes;
 
 /// Bits of `seq` that count; the bits above are the incarnation's mark.
 const COUNTER_BITS: u32 = 40;
-/// Incarnations of all senders that one leadership remembers; more than that are not listened to until the next one.
+/// Incarnations of one sender that one leadership remembers. None is forgotten before its end, as a late batch would then be
+/// taken again; the batches of further ones are refused, which is true: nothing of them was ever appended.
 const MARKS_MAX: usize = 1024;
 
 /// A follower's side.
@@ -35,18 +36,33 @@ pub(crate) struct ForwardedProposals {
 pub(crate) struct AcceptedBatches(BTreeMap<(u64, u64), u64>);
 
 impl AcceptedBatches {
-    /// True exactly once per batch, and never for one that an accepted batch has overtaken.
-    fn accept(&mut self, from: u64, seq: u64) -> bool {
+    /// `Taken` exactly once per batch, and never for one that an accepted batch has overtaken.
+    fn accept(&mut self, from: u64, seq: u64) -> Acceptance {
         let mark = seq >> COUNTER_BITS;
         let counter = seq & ((1 << COUNTER_BITS) - 1);
-        let full = self.0.len() >= MARKS_MAX;
         match self.0.get_mut(&(from, mark)) {
             Some(last) if counter > *last => *last = counter,
-            None if !full => drop(self.0.insert((from, mark), counter)),
-            _ => return mutant!(ForwardTakenTwice),
+            Some(_) if mutant!(ForwardTakenTwice) => {}
+            Some(_) => return Acceptance::Stale,
+            None => {
+                if self.0.range((from, 0)..=(from, u64::MAX)).count() >= MARKS_MAX {
+                    return Acceptance::NoRoom;
+                }
+                self.0.insert((from, mark), counter);
+            }
         }
-        true
+        Acceptance::Taken
     }
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acceptance {
+    Taken,
+    /// Repeated or overtaken: nothing may be said, as an earlier copy may be in the log.
+    Stale,
+    /// Of an incarnation that there is no room to remember, so nothing of it was taken or will be.
+    NoRoom,
 }
 
 impl<S: RaftStorage> Peer<S> {
@@ -113,9 +129,17 @@ impl<S: RaftStorage> Peer<S> {
             self.counters.not_leader += 1;
             return;
         };
-        if !leader.accepted.accept(from, seq) {
-            self.counters.stale_proposal += 1;
-            return;
+        match leader.accepted.accept(from, seq) {
+            Acceptance::Taken => {}
+            Acceptance::Stale => {
+                self.counters.stale_proposal += 1;
+                return;
+            }
+            Acceptance::NoRoom => {
+                self.counters.stale_proposal += 1;
+                let tickets = proposals.into_iter().map(|proposal| proposal.ticket).collect();
+                return self.send(from, Body::ProposeRefused { tickets, reason: RefuseReason::TooManyUncommitted });
+            }
         }
         let mut refused: BTreeMap<RefuseReason, Vec<u64>> = BTreeMap::new();
         for ForwardedProposal { ticket, command, context } in proposals {
@@ -171,19 +195,22 @@ mod tests {
     #[test]
     fn a_batch_is_accepted_once_per_incarnation() {
         let mut accepted = AcceptedBatches::default();
-        assert!(accepted.accept(2, 1) && !accepted.accept(2, 1));
-        assert!(accepted.accept(2, 3) && !accepted.accept(2, 2), "what was overtaken is stale");
+        let mut accept = |from, seq| accepted.accept(from, seq);
+        assert_eq!([accept(2, 1), accept(2, 1)], [Acceptance::Taken, Acceptance::Stale]);
+        assert_eq!([accept(2, 3), accept(2, 2)], [Acceptance::Taken, Acceptance::Stale], "what was overtaken is stale");
         let restarted = 7 << COUNTER_BITS;
-        assert!(accepted.accept(2, restarted | 1), "a restarted sender counts from the start again");
-        assert!(!accepted.accept(2, 3) && !accepted.accept(2, restarted | 1));
-        assert!(accepted.accept(3, 1), "senders count on their own");
+        assert_eq!(accept(2, restarted | 1), Acceptance::Taken, "a restarted sender counts from the start again");
+        assert_eq!([accept(2, 3), accept(2, restarted | 1)], [Acceptance::Stale; 2]);
+        assert_eq!(accept(3, 1), Acceptance::Taken, "senders count on their own");
     }
 
     #[test]
     fn remembered_incarnations_are_bounded() {
         let mut accepted = AcceptedBatches::default();
-        let all = (0..to_u64(MARKS_MAX)).all(|mark| accepted.accept(2, (mark << COUNTER_BITS) | 1));
-        assert!(all && !accepted.accept(2, (9_999 << COUNTER_BITS) | 1));
-        assert!(accepted.accept(2, 2), "known ones go on");
+        let mut accept = |from, mark: u64, counter| accepted.accept(from, (mark << COUNTER_BITS) | counter);
+        assert!((0..to_u64(MARKS_MAX)).all(|mark| accept(2, mark, 1) == Acceptance::Taken));
+        assert_eq!([accept(2, 9_999, 1), accept(2, 9_999, 1)], [Acceptance::NoRoom; 2]);
+        assert_eq!([accept(2, 0, 2), accept(2, 0, 2)], [Acceptance::Taken, Acceptance::Stale], "known ones go on");
+        assert_eq!(accept(3, 9_999, 1), Acceptance::Taken, "one that restarts all the time silences no other");
     }
 }

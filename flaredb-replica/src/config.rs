@@ -14,7 +14,8 @@ pub struct ReplicaConfig {
     pub snapshot_count: u64,
     /// Entries kept below the flushed index for slow followers.
     pub catch_up_entries: u64,
-    /// Proposals are refused (`TooManyRequests`) when commit is ahead of applied by more than this.
+    /// Proposals are refused (`TooManyRequests`) while commit is ahead of applied by more than this, and was when the host had last
+    /// drained every output: what only waits to be drained is no backlog.
     pub apply_lag_max: u64,
     /// Proposals waiting at once. Beyond it a new one is refused: `NoLeader` if none is known, else `TooManyRequests`.
     pub proposals_max: usize,

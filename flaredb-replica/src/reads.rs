@@ -102,6 +102,11 @@ impl Reads {
         self.ask_again = true;
     }
 
+    /// True if [`Reads::on_applied`] would take some.
+    pub(crate) fn any_ready(&self, applied: u64) -> bool {
+        self.with_index.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
+    }
+
     /// Takes the reads that may be served at `applied`, lowest index first.
     pub(crate) fn on_applied(&mut self, applied: u64, answers: &mut Vec<(u64, Answer)>) -> u64 {
         let applied = if mutant!(ReadBeforeApplied) { u64::MAX } else { applied };

@@ -27,6 +27,8 @@ pub struct Replica<L: RaftStorage, S: OrderedStore> {
     /// The leader, if the connection to it broke and it was not heard since. What was forwarded to it now would be lost with an
     /// unknown outcome, so new proposals are held, as without a leader.
     unreachable_leader: Option<u64>,
+    /// When there was last nothing left to drain, commit was too far ahead of applied: this node cannot keep up.
+    lags: bool,
     /// Committed entries that the next output applies.
     to_apply: Vec<RaftLogEntry>,
     /// Who led when the peer was last looked at.
@@ -68,6 +70,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             proposals: Proposals::default(),
             reads: Reads::default(),
             unreachable_leader: None,
+            lags: false,
             to_apply: Vec::new(),
             answers: Vec::new(),
             truncate_log: None,
@@ -120,6 +123,18 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
     /// # Errors
     /// Any error is final: the host stops.
     pub fn take_output(&mut self) -> Result<Output, ReplicaError> {
+        let output = self.collect_output()?;
+        if !self.has_output() {
+            self.lags = self.apply_lag() > self.config.apply_lag_max;
+        }
+        Ok(output)
+    }
+
+    fn apply_lag(&self) -> u64 {
+        self.seen.commit_index.saturating_sub(self.seen.last_applied)
+    }
+
+    fn collect_output(&mut self) -> Result<Output, ReplicaError> {
         if !self.to_apply.is_empty() {
             let entries = std::mem::take(&mut self.to_apply);
             self.apply(entries)?;
@@ -172,6 +187,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             || !self.answers.is_empty()
             || self.truncate_log.is_some()
             || self.wants_read_index()
+            || self.reads.any_ready(self.kv.applied().index)
     }
 
     /// The peer, as the specification names it.
@@ -189,7 +205,8 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         &self.kv
     }
 
-    /// The state machine, for the host's own duties (physical compaction, an installed snapshot). Never to apply.
+    /// The state machine, for the host's own duties: physical compaction, and to put that of an installed snapshot in its place
+    /// before it reports `SnapshotInstalled`. Never to apply.
     pub fn kv_mut(&mut self) -> &mut Kv<S> {
         &mut self.kv
     }
@@ -232,7 +249,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
 
     fn on_propose(&mut self, ticket: u64, kind: CommandKind, command: Bytes) -> Result<(), ReplicaError> {
         self.assert_unused(ticket);
-        let PeerStatus { commit_index, last_applied, leader, .. } = self.seen;
+        let leader = self.seen.leader;
         let bytes = u64::try_from(command.len()).unwrap_or(u64::MAX);
         let full = self.proposals.len() >= self.config.proposals_max
             || self.proposals.bytes().saturating_add(bytes) > self.config.proposal_bytes_max;
@@ -240,7 +257,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             self.refuse(ticket, Answer::NoLeader);
             return Ok(());
         }
-        if full || commit_index.saturating_sub(last_applied) > self.config.apply_lag_max {
+        if full || (self.lags && self.apply_lag() > self.config.apply_lag_max) {
             self.refuse(ticket, Answer::TooManyRequests);
             return Ok(());
         }
@@ -281,6 +298,8 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         }
         // What was to be applied on the old state is part of the new one.
         self.to_apply.clear();
+        // It names an entry of the log that is gone.
+        self.truncate_log = None;
         self.truncation.on_flushed(last.index);
         self.step_peer(Event::SnapshotInstalled { last })
     }

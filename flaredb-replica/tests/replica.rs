@@ -12,9 +12,10 @@ mod cluster;
 
 use bytes::Bytes;
 use cluster::{Cluster, VOTERS};
-use flaredb_kv::{CommandKind, Kv, KvError, MemoryStore};
+use flaredb_kv::{ApplyEntry, CommandKind, Kv, KvError, MemoryStore};
 use flaredb_raft::{
-    Body, Config, ForwardedProposal, HardState, MemoryStorage, Message, PeerState, RaftLogEntry, Write,
+    AppendResult, Body, ConfState, Config, EntryId, ForwardedProposal, HardState, MemoryStorage, Message, PeerState,
+    RaftLogEntry, SnapshotMeta, Write,
 };
 use flaredb_replica::{Answer, Input, Replica, ReplicaConfig, ReplicaError};
 
@@ -428,6 +429,83 @@ fn too_many_uncommitted_bytes_refuse_a_put_at_the_leader_and_through_a_follower(
     cluster.ticks(3);
     cluster.revision(1, first);
     assert_eq!((cluster.key(1, "b"), cluster.key(1, "c")), (None, None), "definite: refused for good");
+}
+
+#[test]
+fn what_only_waits_to_be_drained_is_no_backlog() {
+    let mut cluster = Cluster::led_by_1(|config| config.apply_lag_max = 5);
+    cluster.ticks(1);
+    for n in 0..20 {
+        cluster.propose(1, "a", &n.to_string());
+    }
+    cluster.drain(1);
+    let to_followers: Vec<_> = cluster.network.drain(..).collect();
+    to_followers.into_iter().for_each(|message| cluster.deliver(message));
+    // The answers and more puts arrive in one turn, before the host drains.
+    for message in std::mem::take(&mut cluster.network) {
+        cluster.step(1, Input::Receive(message));
+    }
+    let status = cluster.replica(1).status();
+    assert!(status.commit_index > status.last_applied + 5, "{status:?}");
+    let put = cluster.put(1, "b", "1");
+    cluster.revision(1, put);
+}
+
+#[test]
+fn who_waits_while_a_snapshot_is_installed_is_answered_from_it() {
+    let disk = MemoryStorage::new(&VOTERS);
+    let kv = Kv::open(MemoryStore::new()).unwrap();
+    let mut replica = Replica::new(ReplicaConfig::new(Config::new(1, 1)), disk.clone(), kv).unwrap();
+    let from_leader = |body| Input::Receive(Message { from: 2, to: 1, region_id: 1, term: 3, body });
+    let last = EntryId { index: 10, term: 2 };
+    let conf_state = ConfState { voters: VOTERS.to_vec() };
+    let drain = |replica: &mut Replica<MemoryStorage, MemoryStore>| {
+        let (mut answers, mut sent, mut installs) = (Vec::new(), Vec::new(), Vec::new());
+        while replica.has_output() {
+            let output = replica.take_output().unwrap();
+            sent.extend(output.send_now);
+            sent.extend(output.send_after_write);
+            answers.extend(output.answers);
+            installs.extend(output.install);
+            if let Some(write) = output.write {
+                disk.apply_write(&write);
+                replica.step(Input::WriteDone { id: write.id }).unwrap();
+            }
+        }
+        (answers, sent, installs)
+    };
+    let heartbeat = Body::AppendEntries { prev: EntryId::default(), commit_index: 0, round: 0, entries: vec![] };
+    replica.step(from_leader(heartbeat)).unwrap();
+    drain(&mut replica);
+    // A write and a read are under way; the read's index is answered, but lies in the snapshot.
+    replica.step(Input::Propose { ticket: 1, kind: CommandKind::Put, command: cluster::put("a", "1") }).unwrap();
+    replica.step(Input::Read { ticket: 2 }).unwrap();
+    let (_, sent, _) = drain(&mut replica);
+    let id = sent.iter().find_map(|m| if let Body::ReadIndex { id } = m.body { Some(id) } else { None }).unwrap();
+    replica.step(from_leader(Body::ReadIndexResponse { id, index: Some(10) })).unwrap();
+    let snapshot = SnapshotMeta { last, conf_state };
+    replica.step(from_leader(Body::InstallSnapshot { snapshot: snapshot.clone() })).unwrap();
+    let (answers, _, installs) = drain(&mut replica);
+    assert_eq!((answers, installs), (vec![], vec![snapshot.clone()]));
+    // The host has received it whole and puts it in place.
+    let mut installed = Kv::open(MemoryStore::new()).unwrap();
+    let entries: Vec<_> = (1..=10).map(|index| ApplyEntry { index, term: 2, command: None }).collect();
+    installed.apply(&entries, &mut Vec::new()).unwrap();
+    disk.install_snapshot(&snapshot);
+    *replica.kv_mut() = installed;
+    replica.step(Input::SnapshotInstalled { last }).unwrap();
+    let (answers, sent, _) = drain(&mut replica);
+    assert_eq!(answers, [(2, Answer::ReadReady)], "the write still waits: its outcome is not known");
+    assert!(sent.iter().any(|m| matches!(
+        m.body,
+        Body::AppendEntriesResponse { result: AppendResult::Accepted { match_index: 10 }, .. }
+    )));
+    for _ in 0..70 {
+        replica.step(Input::Tick).unwrap();
+    }
+    let (answers, _, _) = drain(&mut replica);
+    assert_eq!(answers, [(1, Answer::Timeout)]);
+    replica.peer().check_invariants();
 }
 
 #[test]

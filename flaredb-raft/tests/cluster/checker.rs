@@ -119,6 +119,12 @@ impl Checker {
         self.commit_seen.remove(&node);
     }
 
+    /// A disk was replaced. The votes it gave to others count for ever; those for itself ended with it: that candidate is gone,
+    /// and answers to it find a follower (R15).
+    pub fn on_wipe(&mut self, node: u64) {
+        self.votes.retain(|(voter, _), candidate| *voter != node || *candidate != node);
+    }
+
     /// After every step of a node.
     pub fn after_step(&mut self, nodes: &BTreeMap<u64, Node>, id: u64, voters: &[u64]) {
         let node = &nodes[&id];

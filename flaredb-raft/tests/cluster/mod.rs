@@ -419,6 +419,7 @@ impl Cluster {
         node.mark = EntryId::default();
         node.told_term = 0;
         node.reports = Some(BTreeMap::new());
+        self.checker.on_wipe(id);
         self.say(format!("n{id}: the disk is a new one"));
     }
 
