@@ -1,18 +1,22 @@
 //! The checkers of a run, and the first rule that was broken.
 
-use crate::check::Checker;
+use crate::check::Checkers;
 use crate::observed::{Observed, Violation};
 
 /// All checkers of one run.
 pub struct Watch {
-    checkers: Vec<Box<dyn Checker>>,
+    checkers: Checkers,
     violation: Option<Violation>,
 }
 
 impl Watch {
-    /// Every checker there is.
-    pub fn new(_voters: u64) -> Self {
-        Self { checkers: Vec::new(), violation: None }
+    /// Every checker there is. `beyond_budget`: more may be lost than can be borne, and only honesty is required.
+    pub fn new(voters: u64, beyond_budget: bool) -> Self {
+        let mut checkers = Checkers::new(voters);
+        if beyond_budget {
+            checkers.allow_beyond_budget();
+        }
+        Self { checkers, violation: None }
     }
 
     /// Shows it to every checker; the first complaint stays.
@@ -20,12 +24,7 @@ impl Watch {
         if self.violation.is_some() {
             return;
         }
-        for checker in &mut self.checkers {
-            if let Err(violation) = checker.see(at, observed) {
-                self.violation = Some(violation);
-                return;
-            }
-        }
+        self.violation = self.checkers.see(at, observed).err();
     }
 
     /// A rule that the world itself watches is broken.

@@ -143,7 +143,7 @@ impl World {
             faults: Faults::new(reduction),
             marks: Marks::default(),
             trace: Trace::new(told),
-            watch: Watch::new(settings.voters),
+            watch: Watch::new(settings.voters, settings.beyond_budget),
             partitions: Vec::new(),
             transfers: Vec::new(),
             core: None,
