@@ -5,7 +5,9 @@
 
 pub mod check;
 pub mod clock;
+pub mod core_only;
 pub mod disk;
+pub mod exhaustive;
 pub mod faults;
 pub mod history;
 pub mod marks;
