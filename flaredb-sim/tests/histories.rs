@@ -534,6 +534,15 @@ const RIGHT: &[(&str, u64, Spoil)] = &[
         s.write(txn(vec![version_is("d", 1)], vec![op(put("e", "7"))], vec![]));
         s.write(delete_all());
     }),
+    ("of two unknown writes a comparison by order tells which it was", 1, |s| {
+        s.lost(put("c", "1x"));
+        s.unknown(put("c", "9x"));
+        let mut compare = version_is("c", 0);
+        compare.target = CompareTarget::Value(b("5"));
+        compare.result = flaredb_kv::CompareResult::Greater;
+        s.write(txn(vec![compare], vec![op(put("d", "4"))], vec![]));
+        s.write(delete_all());
+    }),
     ("two unknown writes changed places", 2, |s| {
         s.lost(put("a", "4"));
         s.lost(put("a", "5"));

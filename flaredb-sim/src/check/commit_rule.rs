@@ -6,18 +6,27 @@ use super::mirror::Mirror;
 use super::violation;
 use crate::observed::Violation;
 use flaredb_raft::{Body, EntryId, Message, PeerState, PeerStatus};
+use std::collections::BTreeMap;
 
 /// What is committed.
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     /// The term of each committed entry, from index 1 on.
     terms: Vec<u64>,
+    /// How far the leader of each term has committed.
+    by_term: BTreeMap<u64, u64>,
 }
 
 impl Committed {
     pub(crate) fn last(&self) -> EntryId {
         let index = u64::try_from(self.terms.len()).unwrap_or(u64::MAX);
         EntryId { index, term: self.terms.last().copied().unwrap_or(0) }
+    }
+
+    /// The last entry that a leader of an earlier term has committed: whoever leads `term` must have it.
+    pub(crate) fn last_before(&self, term: u64) -> EntryId {
+        let index = self.by_term.range(..term).map(|(_, index)| *index).max().unwrap_or(0);
+        self.id_at(index).unwrap_or_default()
     }
 
     pub(crate) fn id_at(&self, index: u64) -> Option<EntryId> {
@@ -85,6 +94,7 @@ impl Committed {
             return Err(violation("commit-rule", what));
         }
         self.terms.extend(terms.into_iter().rev());
+        self.by_term.insert(id.term, id.index);
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use super::history::{FinalState, Name, Operation, Place, each_op, each_request, 
 use crate::history::{Op, Outcome};
 use crate::observed::Violation;
 use bytes::Bytes;
-use flaredb_kv::{Command, CompareTarget, KeyValue, RangeRequest, RequestOp, Response, ResponseBody, TxnRequest};
+use flaredb_kv::{
+    Command, CompareResult, CompareTarget, KeyValue, RangeRequest, RequestOp, Response, ResponseBody, TxnRequest,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One sight of a key.
@@ -36,6 +38,8 @@ pub(crate) struct Evidence {
     ambiguous: BTreeSet<Bytes>,
     /// Values that transactions compare with.
     compared: BTreeSet<Bytes>,
+    /// Keys, and ends of ranges, whose values are compared by order: there also a value that nobody saw tells something.
+    ordered: BTreeSet<(Bytes, Bytes)>,
 }
 
 impl Evidence {
@@ -87,6 +91,9 @@ impl Evidence {
         for compare in &txn.compare {
             if let CompareTarget::Value(value) = &compare.target {
                 self.compared.insert(value.clone());
+                if matches!(compare.result, CompareResult::Greater | CompareResult::Less) {
+                    self.ordered.insert((compare.key.clone(), compare.range_end.clone()));
+                }
             }
         }
         for op in txn.success.iter().chain(&txn.failure) {
@@ -220,9 +227,14 @@ impl Evidence {
         keys.map(move |key| (key, self.keys.get(key).and_then(|sights| sights.get(&revision))))
     }
 
-    /// True if nobody saw this value, neither in an answer nor by comparing with it.
-    pub(crate) fn is_unseen(&self, value: &Bytes) -> bool {
-        !self.values.contains_key(value) && !self.compared.contains(value)
+    /// True if nobody saw this value of this key, neither in an answer nor by comparing with it.
+    pub(crate) fn is_unseen(&self, key: &Bytes, value: &Bytes) -> bool {
+        let covers = |(start, end): &(Bytes, Bytes)| match end.as_ref() {
+            [] => start == key,
+            [0] => start <= key,
+            _ => start <= key && key < end,
+        };
+        !self.values.contains_key(value) && !self.compared.contains(value) && !self.ordered.iter().any(covers)
     }
 
     /// Where this value was seen to be written; None if nobody saw it, or if it is the value of several puts.

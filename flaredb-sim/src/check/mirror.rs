@@ -135,6 +135,14 @@ impl Mirror {
         let Body::AppendEntries { entries, .. } = &message.body else { return Ok(()) };
         let id = message.from;
         let node = self.node_mut(id)?;
+        // What was put together in an earlier leadership may leave later, and says nothing of the log as it is now.
+        if !node.is_leader() || node.term() != message.term {
+            return Ok(());
+        }
+        if !node.is_leader() || node.term() != message.term {
+            // It was put together before the node stepped down.
+            return Ok(());
+        }
         for entry in entries {
             if entry.index == node.memory.last().index + 1 {
                 node.memory
@@ -175,9 +183,11 @@ pub(crate) struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// True if the log that is left is neither the durable one nor that with the write under way, which is atomic.
+    /// True if the log that is left is neither the durable one nor that with the write under way, which is atomic, nor empty
+    /// behind a snapshot that was being installed: that is done where the log lacks the snapshot's entry.
     pub(crate) fn lost(&self, node: &NodeMirror, log: &TermLog) -> bool {
-        node.has_started && !log.holds_all_of(&node.durable) && !log.holds_all_of(&node.asked)
+        let installed = !node.durable.holds(self.compacted_to) && self.entries.is_empty();
+        node.has_started && !log.holds_all_of(&node.durable) && !log.holds_all_of(&node.asked) && !installed
     }
 
     /// The log that it found.

@@ -219,10 +219,11 @@ impl Checkers {
         self.votes.asked(&self.mirror, id, write)?;
         self.elections.asked(&self.mirror, id, write)?;
         let node = self.mirror.node(id)?;
-        let leads = node.is_leader().then(|| node.term());
         let mut previous = write.entries.first().and_then(|first| node.memory.term_at(first.index.checked_sub(1)?));
         for entry in &write.entries {
-            self.see_entry(id, entry, previous, leads == Some(entry.term))?;
+            // It may have lost its leadership since it made the entry.
+            let made_here = self.elections.leader_of(entry.term) == Some(id);
+            self.see_entry(id, entry, previous, made_here)?;
             previous = Some(entry.term);
         }
         self.mirror.asked(id, write)
@@ -241,7 +242,7 @@ impl Checkers {
         self.elections.sent(message)?;
         recovery::sent(&self.mirror, message)?;
         self.committed.sent(message)?;
-        persist_before_send::sent(&self.mirror, message)?;
+        persist_before_send::sent(&self.mirror, &self.table, message)?;
         self.reads.sent(message)?;
         if let Body::AppendEntries { prev, entries, .. } = &message.body {
             let mut previous = persist_before_send::previous_term(&self.table, *prev);

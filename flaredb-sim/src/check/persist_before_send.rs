@@ -7,7 +7,7 @@ use crate::observed::Violation;
 use flaredb_raft::{Body, EntryId, Message, RaftLogEntry};
 
 /// Before the mirror has taken in what is sent.
-pub(crate) fn sent(mirror: &Mirror, message: &Message) -> Result<(), Violation> {
+pub(crate) fn sent(mirror: &Mirror, table: &Table, message: &Message) -> Result<(), Violation> {
     let Message { from, to, term, .. } = *message;
     if let Some(match_index) = accepted(message) {
         let node = mirror.node(from)?;
@@ -31,12 +31,18 @@ pub(crate) fn sent(mirror: &Mirror, message: &Message) -> Result<(), Violation> 
         }
     }
     if let Body::AppendEntries { prev, entries, .. } = &message.body {
-        return append(mirror, message, *prev, entries);
+        return append(mirror, table, message, *prev, entries);
     }
     Ok(())
 }
 
-fn append(mirror: &Mirror, message: &Message, prev: EntryId, entries: &[RaftLogEntry]) -> Result<(), Violation> {
+fn append(
+    mirror: &Mirror,
+    table: &Table,
+    message: &Message,
+    prev: EntryId,
+    entries: &[RaftLogEntry],
+) -> Result<(), Violation> {
     let Message { from, term, .. } = *message;
     let node = mirror.node(from)?;
     let mut before = prev;
@@ -47,9 +53,18 @@ fn append(mirror: &Mirror, message: &Message, prev: EntryId, entries: &[RaftLogE
         }
         before = entry.id();
     }
-    // Position 0 is the start of every log; one that is compacted away is known by its neighbours only.
-    let own = node.memory.term_at(prev.index);
-    if prev.index > 0 && own.is_some_and(|own| own != prev.term) {
+    // What was put together in an earlier leadership may leave later, when the log is another one.
+    if !node.is_leader() || node.term() != term {
+        return Ok(());
+    }
+    // Position 0 is the start of every log. What was put together before the node stepped down may be gone from its log.
+    let leads = node.is_leader() && node.term() == term;
+    let known = match node.memory.term_at(prev.index).filter(|_| leads) {
+        Some(own) => own == prev.term,
+        None => prev.index <= node.memory.compacted_to().index || table.get(prev).is_some(),
+    };
+    if prev.index > 0 && !known {
+        let own = node.memory.term_at(prev.index);
         let what = format!("n{from}@{term} sends entries behind {prev}, but has term {own:?} there");
         return Err(violation("append-form", what));
     }

@@ -189,7 +189,7 @@ impl<'a> Replay<'a> {
             }
             let kind = match command {
                 Command::Put(put) if put.ignore_value => Some(("keep", &put.key, None)),
-                Command::Put(put) if self.evidence.is_unseen(&put.value) => Some(("put", &put.key, None)),
+                Command::Put(put) if self.evidence.is_unseen(&put.key, &put.value) => Some(("put", &put.key, None)),
                 Command::DeleteRange(delete) => Some(("delete", &delete.key, Some(&delete.range_end))),
                 _ => None,
             };
