@@ -250,6 +250,39 @@ fn rot_at_the_wals_end_is_found_by_the_mark() {
     member.check_truth(&found);
 }
 
+/// A member on its way back takes in a snapshot, dies in the middle of that, and comes to the entry that it had lost: by then
+/// with another chain value, since the chain began anew. It is not to take its own log for another's.
+#[test]
+fn a_snapshot_on_the_way_back_may_be_interrupted() {
+    for cut in 0..40 {
+        let mut draw = Draw::new(cut, "way back", 0);
+        let mut member = Member::new(cut, LogOptions::default());
+        let put = |member: &mut Member, entries: std::ops::Range<u64>| {
+            let hard_state = HardState { current_term: 1, voted_for: None, commit_index: entries.start - 1 };
+            let entries = entries.map(|index| member.known(entry(index, 1, 50))).collect();
+            member.write(&Write { id: cut, hard_state, entries, sync: true }).unwrap();
+        };
+        (1..20).for_each(|index| put(&mut member, index..index + 1));
+        assert!(member.disk.rot_at("wal-0", 900, 0));
+        let opened = ModelLog::open(&member.disk, &identity(), LogOptions::default()).unwrap();
+        assert_eq!(opened.recover_until, Some(EntryId { index: 19, term: 1 }));
+        let found = member.adopt(opened);
+        assert!(found.last().index < 15);
+        member.states = vec![found];
+        member.disk.cut_power_after(cut);
+        let _ = member.install_at(EntryId { index: 15, term: 1 });
+        member.disk.crash(CrashMode::DropOnly);
+        let opened = ModelLog::open(&member.disk, &identity(), LogOptions::default()).unwrap();
+        let found = member.adopt(opened);
+        let next = found.last().index + 1;
+        member.states = vec![found];
+        put(&mut member, next..20);
+        // The new mark may not have come through.
+        member.disk.crash(CrashMode::DropOnly);
+        member.reopen(&mut draw, &CRASH_MODES);
+    }
+}
+
 /// The first error is final, whatever comes after it; what was acknowledged before is there at the next start.
 #[test]
 fn an_error_is_final() {

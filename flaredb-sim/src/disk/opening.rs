@@ -162,7 +162,8 @@ fn go_on(
     fresh: bool,
 ) -> Result<Opened, OpenError> {
     let Found { opens, manifest, replayed_from, sequence, conf_state, was_reset, image, mark, .. } = found;
-    let plan = plan(found.log, found.hard_state, found.judgement)?;
+    let mut plan = plan(found.log, found.hard_state, found.judgement)?;
+    plan.restarts |= was_reset;
     let mut mark = match mark {
         Some(mark) => mark,
         None => {
