@@ -1,6 +1,7 @@
 //! Random runs: a cluster of three under lost, repeated and reordered messages, partitions, slow disks, crashes that lose what
 //! was not durable, disks that lose what was durable or are replaced, compaction and transfers, with the cluster-wide checker on. Then everything heals and progress is required.
-//! A failure prints the seed; `RAFT_SEED=n cargo test --test random` runs that one alone.
+//! A failure prints the seed; `RAFT_SEED=n cargo test --test random` runs that one alone,
+//! `RAFT_SEEDS=n` the first n.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -187,7 +188,8 @@ fn heal(cluster: &mut Cluster, seed: u64) {
     for _ in 0..100 {
         cluster.tick_all();
     }
-    let leader = cluster.leader().expect("a leader is elected");
+    let statuses: Vec<_> = (1..=3).map(|id| (cluster.status(id), cluster.peer(id).promise())).collect();
+    let leader = cluster.leader().unwrap_or_else(|| panic!("a leader is elected: {statuses:#?}"));
     for id in 1..=3 {
         assert_eq!(cluster.status(id).leader, Some(leader), "n{id} follows the leader");
         cluster.propose(id, &format!("{seed}/healed by {id}"));
@@ -228,6 +230,7 @@ fn heal(cluster: &mut Cluster, seed: u64) {
 fn random_runs_keep_every_rule_and_recover() {
     let only: Option<u64> = std::env::var("RAFT_SEED").ok().map(|text| text.parse().unwrap());
     let count = if cfg!(debug_assertions) { 60 } else { 1_000 };
+    let count = std::env::var("RAFT_SEEDS").map_or(count, |text| text.parse().unwrap());
     let seeds = only.map_or(0..count, |seed| seed..seed + 1);
     let mut total = Coverage::default();
     let count = seeds.end - seeds.start;

@@ -1,4 +1,4 @@
-//! R1 to R14: the semantics that Raft implementations get wrong most often, one test each. `docs/raft.md` refers to them by name.
+//! R1 to R15: the semantics that Raft implementations get wrong most often, one test each. `docs/raft.md` refers to them by name.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -574,4 +574,156 @@ fn r07_a_late_answer_to_an_earlier_term_moves_no_progress() {
     let (sent, _) = settle(&mut follower);
     leader.step(message(2, 1, 3, sent[0].body.clone())).unwrap();
     assert_eq!(leader.progress().collect::<Vec<_>>(), before);
+}
+
+/// n1 of three with one entry of the three that it acknowledged.
+fn recovering_peer() -> Peer<MemoryStorage> {
+    let disk = MemoryStorage::new(&[1, 2, 3]);
+    let write = Write { id: 1, hard_state: hard_state(2, Some(2), 3), entries: vec![entry(1, 1, "")], sync: true };
+    disk.apply_write(&write);
+    disk.set_recover_until(Some(id(3, 2)));
+    Peer::new(Config::new(1, 1), disk, 0).unwrap()
+}
+
+#[test]
+fn r15_below_its_promise_a_peer_neither_votes_nor_leads() {
+    let mut peer = recovering_peer();
+    assert_eq!((peer.status().recovering, peer.promise(), peer.persisted()), (true, Some(id(3, 2)), id(1, 1)));
+    assert_eq!(peer.status().commit_index, 1, "that more was committed is known, but not what");
+    // Nobody gets its vote, whatever their log; nothing makes it campaign.
+    peer.step(message(3, 1, 5, Body::PreVote { last: id(9, 4) })).unwrap();
+    peer.step(message(3, 1, 5, Body::RequestVote { last: id(9, 4), transfer: false })).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert!(sent.iter().all(|m| matches!(
+        m.body,
+        Body::PreVoteResponse { granted: false } | Body::RequestVoteResponse { granted: false }
+    )));
+    peer.step(message(2, 1, 5, append(id(1, 1), vec![], 1))).unwrap();
+    peer.step(message(2, 1, 5, Body::TimeoutNow)).unwrap();
+    peer.step(Event::Campaign).unwrap();
+    for _ in 0..50 {
+        peer.step(Event::Tick).unwrap();
+    }
+    assert_eq!((peer.status().state, peer.status().term), (PeerState::Follower, 5));
+    settle(&mut peer);
+    // It acknowledges what is durable, and only reaching the promise, durably, ends it. 2@2 is below, 3@2 is it.
+    peer.step(message(2, 1, 5, append(id(1, 1), vec![entry(2, 2, "a")], 1))).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert_eq!((answer(&sent), peer.status().recovering), (AppendResult::Accepted { match_index: 2 }, true));
+    peer.step(message(2, 1, 5, append(id(2, 2), vec![entry(3, 2, "b")], 1))).unwrap();
+    assert!(peer.status().recovering, "received, not durable");
+    settle(&mut peer);
+    assert_eq!((peer.status().recovering, peer.promise()), (false, Some(id(3, 2))));
+    for _ in 0..10 {
+        peer.step(Event::Tick).unwrap();
+    }
+    peer.step(message(3, 1, 6, Body::RequestVote { last: id(9, 4), transfer: false })).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert_eq!(sent.last().unwrap().body, Body::RequestVoteResponse { granted: true });
+}
+
+#[test]
+fn r15_a_loss_is_reported_where_a_leader_believes_in_more_and_a_conflict_stays_a_conflict() {
+    let mut peer = recovering_peer();
+    peer.step(message(2, 1, 5, append(id(3, 2), vec![], 3))).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert_eq!(answer(&sent), AppendResult::Lost { last: id(1, 1) });
+    peer.step(message(2, 1, 5, append(id(1, 1), vec![entry(2, 2, "a")], 1))).unwrap();
+    settle(&mut peer);
+    // Within what is left the leader has to find the place where the logs part, as ever.
+    peer.step(message(2, 1, 5, append(id(2, 1), vec![], 1))).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert_eq!(answer(&sent), AppendResult::Rejected { prev_index: 2, hint: id(1, 1) });
+}
+
+#[test]
+fn r15_a_report_of_a_loss_lowers_match_and_never_commit() {
+    let mut cluster = Cluster::of_three();
+    cluster.elect(1);
+    cluster.propose(1, "a");
+    cluster.propose(1, "b");
+    cluster.settle();
+    let of_2 = |cluster: &Cluster| cluster.peer(1).progress().find(|(id, _)| *id == 2).unwrap().1;
+    assert_eq!(of_2(&cluster).match_index, 3);
+    let lost = |last| Body::AppendEntriesResponse { round: 0, result: AppendResult::Lost { last } };
+    for _ in 0..3 {
+        cluster.step(1, message(2, 1, 1, lost(id(1, 1))));
+    }
+    assert_eq!((of_2(&cluster).match_index, cluster.status(1).commit_index), (1, 3));
+    assert_eq!(cluster.network.iter().filter(|packet| packet.to == 2).count(), 1, "repeated reports cost nothing");
+    // Of another term, past the end of the log, or impossible: dropped.
+    cluster.step(1, message(2, 1, 1, lost(id(9, 1))));
+    cluster.step(1, message(2, 1, 1, lost(id(0, 1))));
+    assert_eq!(cluster.peer(1).counters().malformed, 2);
+    cluster.settle();
+    assert_eq!((of_2(&cluster).match_index, cluster.status(1).commit_index), (3, 3));
+}
+
+#[test]
+fn r15_who_does_not_know_its_promise_says_nothing_and_then_gives_no_vote_twice() {
+    let mut peer = peer_with(hard_state(0, None, 0), vec![]);
+    peer.step(Event::Recover { until: None, term: 0 }).unwrap();
+    assert_eq!(peer.promise(), None);
+    peer.step(message(2, 1, 4, append(id(0, 0), vec![entry(1, 4, "")], 1))).unwrap();
+    peer.step(message(3, 1, 9, Body::RequestVote { last: id(5, 4), transfer: true })).unwrap();
+    peer.step(message(3, 1, 9, Body::PreVote { last: id(5, 4) })).unwrap();
+    for _ in 0..50 {
+        peer.step(Event::Tick).unwrap();
+    }
+    let (sent, applied) = settle(&mut peer);
+    assert!(sent.is_empty() && applied.is_empty() && peer.counters().mute == 3);
+    // Told: the term is durable before it says a word, and its vote in it counts as given.
+    peer.step(Event::Recover { until: Some(id(0, 0)), term: 4 }).unwrap();
+    assert!(!peer.status().recovering, "there is nothing that it would have to get back");
+    peer.step(message(3, 1, 4, Body::RequestVote { last: id(5, 4), transfer: true })).unwrap();
+    let effects = peer.take_effects();
+    assert_eq!(effects.write.as_ref().unwrap().hard_state, hard_state(4, Some(1), 0));
+    assert!(effects.send_now.is_empty());
+    assert_eq!(effects.send_after_write[0].body, Body::RequestVoteResponse { granted: false });
+    peer.storage().apply_write(effects.write.as_ref().unwrap());
+    peer.step(Event::WriteDone { id: effects.write.unwrap().id }).unwrap();
+    // In the next term it votes again; and what is told twice is never told less.
+    peer.step(message(3, 1, 5, Body::RequestVote { last: id(5, 4), transfer: true })).unwrap();
+    let (sent, _) = settle(&mut peer);
+    assert_eq!(sent.last().unwrap().body, Body::RequestVoteResponse { granted: true });
+    peer.step(Event::Recover { until: Some(id(7, 4)), term: 0 }).unwrap();
+    peer.step(Event::Recover { until: None, term: 0 }).unwrap();
+    peer.step(Event::Recover { until: Some(id(2, 4)), term: 0 }).unwrap();
+    assert_eq!((peer.promise(), peer.hard_state()), (Some(id(7, 4)), hard_state(5, Some(3), 0)));
+}
+
+#[test]
+fn r15_a_single_voter_has_nobody_to_recover_from() {
+    let disk = MemoryStorage::new(&[1]);
+    let start = |until| {
+        disk.set_recover_until(until);
+        Peer::new(Config::new(1, 1), disk.clone(), 0).err()
+    };
+    let error = start(Some(id(3, 1))).unwrap();
+    assert_eq!(error, StartError::NobodyToRecoverFrom { until: id(3, 1), last: id(0, 0) });
+    assert!(error.to_string().contains("3@1 was acknowledged once"), "{error}");
+    assert_eq!(start(Some(id(0, 0))), None, "nothing is missing");
+}
+
+#[test]
+fn a_stalled_write_and_a_broken_connection_change_nothing_that_is_durable() {
+    let mut peer = peer_with(hard_state(1, Some(2), 1), vec![entry(1, 1, "")]);
+    peer.step(message(2, 1, 1, append(id(1, 1), vec![entry(2, 1, "a")], 1))).unwrap();
+    assert!(peer.take_effects().write.is_some());
+    peer.step(Event::Unreachable { peer: 2 }).unwrap();
+    for _ in 0..2 {
+        peer.step(Event::Tick).unwrap();
+    }
+    assert_eq!((peer.status().state, peer.hard_state()), (PeerState::Candidate, hard_state(1, Some(2), 1)), "it asks");
+    assert_eq!(peer.counters().early_campaigns, 1);
+    for _ in 0..40 {
+        peer.step(Event::Tick).unwrap();
+    }
+    assert_eq!(
+        (peer.status().state, peer.hard_state()),
+        (PeerState::Follower, hard_state(1, Some(2), 1)),
+        "it stops asking"
+    );
+    peer.step(Event::Campaign).unwrap();
+    assert_eq!(peer.status().state, PeerState::Follower);
 }

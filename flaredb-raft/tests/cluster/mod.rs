@@ -159,7 +159,8 @@ impl Cluster {
 
     fn after_step(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).unwrap();
-        if node.peer.as_ref().is_some_and(|peer| !peer.status().recovering) {
+        let knows_its_term = node.disk.hard_state().current_term >= node.told_term;
+        if knows_its_term && node.peer.as_ref().is_some_and(|peer| !peer.status().recovering) {
             node.owed = None;
         }
         self.checker.after_step(&self.nodes, id, &self.voters);
