@@ -868,7 +868,7 @@ fn spoiled_random_histories_are_rejected_and_right_ones_are_not() {
         let story = random(&mut Draw::new(seed, "history", 0), 60, 20);
         let report = story.judge().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         assert_eq!(report.undecided, None, "seed {seed}");
-        for (kind, (name, least)) in MUTATIONS.iter().enumerate() {
+        for (kind, (name, _)) in MUTATIONS.iter().enumerate() {
             let mut spoiled = random(&mut Draw::new(seed, "history", 0), 60, 20);
             if !mutate(&mut spoiled, kind, &mut Draw::new(seed, name, 0)) {
                 continue;
@@ -887,12 +887,12 @@ fn spoiled_random_histories_are_rejected_and_right_ones_are_not() {
 
 #[test]
 fn a_long_history_takes_no_long_time() {
-    for certain in [20, 200, 2000] {
-        let story = random(&mut Draw::new(7, "history", 1), 20_000, certain);
+    for (certain, length) in [(20, 5_000), (200, 20_000), (2000, 20_000)] {
+        let story = random(&mut Draw::new(7, "history", 1), length, certain);
         let began = std::time::Instant::now();
         let report = story.judge().unwrap();
         println!("one of {certain} unknown: {report:?} in {:?}", began.elapsed());
-        assert_eq!((report.operations, report.undecided), (20_000, None));
+        assert_eq!((report.operations, report.undecided), (length, None));
     }
     assert!(check_history(&[], &FinalState { revision: 1, kvs: vec![] }).is_ok());
 }
