@@ -9,6 +9,7 @@ pub mod dev;
 mod disk;
 pub mod driver;
 pub mod identity;
+pub mod inspect;
 pub mod logging;
 pub mod node;
 pub mod signals;

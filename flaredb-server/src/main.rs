@@ -3,12 +3,16 @@
 
 use flaredb_server::{
     config::{self, Invocation, Notice, Settings, command::command},
-    dev, logging, node, signals,
+    dev,
+    inspect::{self, Verdict},
+    logging, node, signals,
 };
 use std::{collections::BTreeMap, env, io, io::Write, process::ExitCode};
 use tokio::{runtime, sync::mpsc};
 
 const WRONG_FLAGS: u8 = 2;
+/// Of `inspect`, whose 1 says that something is damaged.
+const CANNOT_LOOK: u8 = 2;
 
 fn main() -> ExitCode {
     // A variable that is not Unicode is nobody's setting.
@@ -18,6 +22,14 @@ fn main() -> ExitCode {
     match config::parse(env::args_os().skip(1), &environment) {
         Ok(Invocation::Server(settings)) => exit_code(server(*settings)),
         Ok(Invocation::Dev(args)) => exit_code(dev::run(&args).map_err(|error| error.to_string())),
+        Ok(Invocation::Inspect(args)) => match inspect::run(&args, &mut io::stdout().lock()) {
+            Ok(Verdict::Sound) => ExitCode::SUCCESS,
+            Ok(Verdict::Damaged) => ExitCode::FAILURE,
+            Err(text) => {
+                complain(&text);
+                ExitCode::from(CANNOT_LOOK)
+            }
+        },
         Ok(Invocation::Completions(shell)) => {
             clap_complete::generate(shell, &mut command(), "flaredb", &mut io::stdout());
             ExitCode::SUCCESS

@@ -1,4 +1,5 @@
-//! The command line: `flaredb [etcd's flags]` starts a server; `dev` and `completions` are the only subcommands.
+//! The command line: `flaredb [etcd's flags]` starts a server; `dev`, `inspect` and `completions` are
+//! the only subcommands.
 //!
 //! clap's command is built from the table of flags. Go's habits are added before it looks: `-flag` is `--flag`, a
 //! switch takes `=false`, and of a flag given twice the last one counts.
@@ -10,6 +11,7 @@ use super::{
     validate, values,
 };
 use crate::dev::DevArgs;
+use crate::inspect::InspectArgs;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches,
     builder::NonEmptyStringValueParser,
@@ -24,6 +26,8 @@ pub enum Invocation {
     Server(Box<Settings>),
     /// Start three nodes in this process, or talk to the process that has them.
     Dev(DevArgs),
+    /// Look into the folder of a member that does not run.
+    Inspect(InspectArgs),
     /// Print a completion script.
     Completions(clap_complete::Shell),
     /// Print this (help, version) and be done.
@@ -42,7 +46,7 @@ pub fn parse(
             .map_err(|argument| ConfigError::Usage(format!("{}: not valid UTF-8", argument.display())))?;
         words.push(double_dashed(word));
     }
-    let in_subcommand = words.get(1).is_some_and(|word| word == "dev" || word == "completions");
+    let in_subcommand = words.get(1).is_some_and(|word| ["dev", "inspect", "completions"].contains(&word.as_str()));
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -54,6 +58,10 @@ pub fn parse(
         Some(("dev", matches)) => {
             let args = DevArgs::from_arg_matches(matches).map_err(|error| refusal(&error, true))?;
             Ok(Invocation::Dev(args))
+        }
+        Some(("inspect", matches)) => {
+            let args = InspectArgs::from_arg_matches(matches).map_err(|error| refusal(&error, true))?;
+            Ok(Invocation::Inspect(args))
         }
         Some(("completions", matches)) => match matches.get_one::<clap_complete::Shell>("shell") {
             Some(shell) => Ok(Invocation::Completions(*shell)),
@@ -77,6 +85,7 @@ pub fn command() -> Command {
         .disable_help_subcommand(true)
         .args(FLAGS.iter().map(argument))
         .subcommand(DevArgs::augment_args(Command::new("dev")))
+        .subcommand(InspectArgs::augment_args(Command::new("inspect")))
         .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
