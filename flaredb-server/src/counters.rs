@@ -65,6 +65,8 @@ pub struct Counters {
     pub messages_unsendable: Counter,
     /// Requests refused because too many, or too many bytes, waited for the driver.
     pub requests_over_limit: Counter,
+    /// Times that the other members said that this member's disk is not the one they knew.
+    pub recoveries: Counter,
     /// Snapshots that a follower has taken.
     pub snapshots_sent: Counter,
     /// Snapshots that were begun and did not arrive, or were not taken.

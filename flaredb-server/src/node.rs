@@ -10,11 +10,11 @@ use crate::{
     counters::Counters,
     driver::{self, Driver, Failure, Fixed, NodeHandle, Parts, Requests, Shared},
     identity::{ClusterIdentity, Member},
-    transport::{AddressError, Local, PeerAddress, Remote, Roster, SnapshotStore, Timing, Transport},
+    transport::{AddressError, Local, Memory, PeerAddress, Remote, Roster, SnapshotStore, Timing, Transport},
 };
 use flaredb_kv::{Limits, StoreError};
 use flaredb_replica::{Replica, ReplicaError};
-use flaredb_storage::{DataDir, DataOptions, DataStore, LogReader, LogWriter, OpenError};
+use flaredb_storage::{DataDir, DataOptions, DataStore, LogReader, LogWriter, OpenError, Recovery};
 use open::{Opened, open};
 use std::{
     any::Any,
@@ -36,8 +36,6 @@ pub const REGION_ID: u64 = 1;
 /// Threads beside the node's own: for large reads, a flush, a reclaim, snapshots in both directions, the removal of an old
 /// state, and looking up the peers' names.
 const BLOCKING_THREADS_MAX: usize = api::LONG_READS_MAX + 10;
-/// A snapshot is received only while this much stays free.
-const SNAPSHOT_FREE_BYTES_MIN: u64 = 64 << 20;
 /// A clean stop waits so long for another leader.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -112,7 +110,7 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
     let peer_addrs = local_addrs("--listen-peer-urls", &peer_listeners)?;
     let client_addrs = local_addrs("--listen-client-urls", &client_listeners)?;
 
-    let Opened { dir, data_options, replica, log_writer } = open(&config, &cluster)?;
+    let Opened { dir, data_options, free_bytes_min, memory, recovery, replica, log_writer } = open(&config, &cluster)?;
     let counters = Arc::new(Counters::default());
     let roster = Arc::new(Roster::default());
     let fixed = Fixed {
@@ -135,6 +133,7 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
             incarnation,
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.clone(),
+            memory: Arc::clone(&memory),
         },
         cluster,
         peers,
@@ -142,6 +141,9 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
         client_listeners,
         dir,
         data_options,
+        free_bytes_min,
+        memory,
+        recovery,
         replica,
         log_writer,
         roster,
@@ -244,6 +246,9 @@ struct Body {
     client_listeners: Vec<TcpListener>,
     dir: Arc<DataDir>,
     data_options: DataOptions,
+    free_bytes_min: u64,
+    memory: Arc<Memory>,
+    recovery: Recovery,
     replica: Replica<LogReader, DataStore>,
     log_writer: LogWriter,
     roster: Arc<Roster>,
@@ -264,7 +269,7 @@ impl Body {
         let snapshots = SnapshotStore {
             dir: Arc::clone(&self.dir),
             options: self.data_options.clone(),
-            free_bytes_min: SNAPSHOT_FREE_BYTES_MIN,
+            free_bytes_min: self.free_bytes_min.saturating_mul(2),
         };
         let (transport, peer_events) =
             Transport::start(local, peers, peer_listeners, timing, roster, counters, snapshots);
@@ -273,6 +278,8 @@ impl Body {
             replica: self.replica,
             log_writer: self.log_writer,
             transport,
+            memory: self.memory,
+            recovery: self.recovery,
             peer_events,
             requests: self.requests,
             shared: Arc::clone(&shared),
@@ -280,6 +287,7 @@ impl Body {
             election_timeout: config.election_timeout,
             dir: self.dir,
             data_options: self.data_options,
+            free_bytes_min: self.free_bytes_min,
             flush_entries: config.snapshot_count,
         })
         .map_err(started)?;

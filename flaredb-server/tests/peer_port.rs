@@ -33,6 +33,8 @@ struct Greeting {
     sender: u64,
     target: u64,
     incarnation: u64,
+    /// 0: messages, 1: a snapshot.
+    purpose: u8,
 }
 
 impl Greeting {
@@ -48,6 +50,7 @@ impl Greeting {
             target: id(to),
             // Newer than the real one.
             incarnation: u64::MAX,
+            purpose: 0,
         }
     }
 
@@ -56,7 +59,12 @@ impl Greeting {
         for field in [self.cluster_id, self.region_id, self.sender, self.target, self.incarnation] {
             body.extend_from_slice(&field.to_le_bytes());
         }
-        body.push(0);
+        // A disk that nobody knows; no position, no acquaintances.
+        body.push(self.purpose);
+        for field in [0x5707_a6e1_u64, 1] {
+            body.extend_from_slice(&field.to_le_bytes());
+        }
+        body.extend_from_slice(&[0; 1 + 3 * 8 + 1]);
         body.extend_from_slice(&[2, 0, b'x', b'y', 0]);
         let mut bytes = self.magic.to_vec();
         bytes.extend_from_slice(&self.version.to_le_bytes());
@@ -304,4 +312,104 @@ async fn random_frames_do_not_harm_a_node() {
         timeout(Duration::from_millis(1), cluster.nodes[to].as_ref().unwrap().wait_failed()).await.is_err(),
         "the node has failed"
     );
+}
+
+/// The parts of a snapshot, after `transport/snapshot_wire.rs`.
+mod parts {
+    pub fn header(term: u64, index: u64, last_term: u64, voters: &[u64]) -> Vec<u8> {
+        let mut part = vec![1];
+        for number in [term, index, last_term] {
+            part.extend_from_slice(&number.to_le_bytes());
+        }
+        part.extend_from_slice(&(voters.len() as u16).to_le_bytes());
+        for voter in voters {
+            part.extend_from_slice(&voter.to_le_bytes());
+        }
+        part
+    }
+
+    pub fn rows(rows: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut part = vec![2];
+        for (key, value) in rows {
+            part.extend_from_slice(&(key.len() as u32).to_le_bytes());
+            part.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            part.extend_from_slice(key);
+            part.extend_from_slice(value);
+        }
+        part
+    }
+
+    pub fn end(rows: u64, hash: u64) -> Vec<u8> {
+        [&[3][..], &rows.to_le_bytes(), &hash.to_le_bytes()].concat()
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_damaged_stale_or_something_else_is_dropped() {
+    let (cluster, term) = start().await;
+    let leader = cluster.leader().await;
+    let (from, to) = ((leader + 1) % 3, (leader + 2) % 3);
+    let counters = counters(&cluster, to);
+    let member = cluster.configs[to].data_dir.join("member");
+    let voters: Vec<u64> = cluster.handle(to).status().members.iter().map(|member| member.id).collect();
+    let header = |term, index| frame(&parts::header(term, index, term, &voters));
+    let good = header(term, 1_000_000);
+    let rows = parts::rows(&[(b"k", b"v"), (b"l", b"w")]);
+    let hash = xxhash_rust::xxh3::xxh3_64(&rows[1..]);
+    let rows = frame(&rows);
+    let mut flipped = rows.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let (taken, not_wanted, damaged, not_stored) = (0, 1, 2, 3);
+    let cases: [(&str, Vec<Vec<u8>>, Option<u8>); 12] = [
+        ("no header", vec![rows.clone()], Some(damaged)),
+        ("two headers", vec![good.clone(), good.clone()], Some(damaged)),
+        ("an unknown part", vec![good.clone(), frame(&[9])], Some(damaged)),
+        ("an oversized part", vec![good.clone(), vec![0xff; 8]], Some(damaged)),
+        ("a flipped bit", vec![good.clone(), flipped], Some(damaged)),
+        ("malformed rows", vec![good.clone(), frame(&[2, 255, 255, 255, 255, 0])], Some(damaged)),
+        ("a chunk is missing", vec![good.clone(), frame(&parts::end(2, hash))], Some(damaged)),
+        (
+            "a chunk came twice",
+            vec![good.clone(), rows.clone(), rows.clone(), frame(&parts::end(2, hash))],
+            Some(damaged),
+        ),
+        ("another hash", vec![good.clone(), rows.clone(), frame(&parts::end(2, hash ^ 1))], Some(damaged)),
+        (
+            "whole, but no state machine at its position",
+            vec![good.clone(), rows.clone(), frame(&parts::end(2, hash))],
+            Some(not_stored),
+        ),
+        ("an old one", vec![header(term, 1)], Some(not_wanted)),
+        ("of an old leader", vec![header(term - 1, 1_000_000)], Some(not_wanted)),
+    ];
+    for (what, input, verdict) in cases {
+        let mut stream = dial(&cluster, to).await;
+        let greeting = Greeting { purpose: 1, ..Greeting::between(&cluster, from, to) };
+        assert_eq!(greet(&mut stream, &greeting).await.unwrap(), 0);
+        for part in input {
+            // It may have been refused already.
+            let _ = stream.write_all(&part).await;
+        }
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection stays open");
+        assert_eq!(answer.get(8..), verdict.map(|verdict| [4, verdict]).as_ref().map(|part| &part[..]), "{what}");
+        assert_ne!(verdict, Some(taken));
+    }
+    // One that ends in the middle.
+    let mut stream = dial(&cluster, to).await;
+    let greeting = Greeting { purpose: 1, ..Greeting::between(&cluster, from, to) };
+    assert_eq!(greet(&mut stream, &greeting).await.unwrap(), 0);
+    stream.write_all(&[&good[..], &rows].concat()).await.unwrap();
+    drop(stream);
+    until("the end", || (counters.snapshots_incomplete.get() == 1).then_some(())).await;
+    assert_eq!((counters.snapshots_damaged.get(), counters.snapshots_not_stored.get()), (9, 1));
+    assert_eq!((counters.snapshots_not_wanted.get(), counters.snapshots_received.get()), (2, 0));
+    until("no leftovers", || {
+        let names = std::fs::read_dir(&member).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.into_iter().all(|name| !name.starts_with("incoming")).then_some(())
+    })
+    .await;
+    // Beside all that the real member was connected all the time.
+    assert_eq!(counters.connections_replaced.get(), 0);
+    assert_unharmed(&cluster, term).await;
 }

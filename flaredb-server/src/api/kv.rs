@@ -33,10 +33,10 @@ impl KvService {
         self.propose(&command, bytes).await
     }
 
-    /// The limits, then the quota, then the log: what is refused here never takes effect. What frees space passes the quota.
+    /// The limits, then the space, then the log: what is refused here never takes effect. What frees space is let through.
     async fn propose(&self, command: &Command, bytes: Bytes) -> Result<Applied, Status> {
         command.check(&self.limits).map_err(status::refused)?;
-        if self.handle.is_over_quota() && has_put(command) {
+        if self.handle.has_no_space() && has_put(command) {
             return Err(status::no_space());
         }
         self.handle.propose(command.kind(), bytes).await.map_err(status::write_failed)

@@ -43,7 +43,7 @@ impl Maintenance for MaintenanceService {
         match AlarmAction::try_from(request.get_ref().action) {
             Ok(AlarmAction::Get) => {
                 let asked = AlarmType::try_from(request.get_ref().alarm);
-                let shown = matches!(asked, Ok(AlarmType::None | AlarmType::Nospace)) && self.handle.is_over_quota();
+                let shown = matches!(asked, Ok(AlarmType::None | AlarmType::Nospace)) && self.handle.has_no_space();
                 let no_space = AlarmMember { member_id: self.handle.peer().id, alarm: AlarmType::Nospace.into() };
                 let alarms = if shown { vec![no_space] } else { Vec::new() };
                 Ok(Response::new(AlarmResponse { header: Some(self.headers.now()), alarms }))
@@ -59,7 +59,8 @@ impl Maintenance for MaintenanceService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let node = self.handle.status();
         let no_leader = node.peer.leader.is_none().then(status::no_leader_text);
-        let no_space = node.over_quota.then(|| status::no_space_alarm_text(node.peer.id));
+        let recovering = node.peer.recovering.then(status::recovering_text);
+        let no_space = node.no_space.then(|| status::no_space_alarm_text(node.peer.id));
         Ok(Response::new(StatusResponse {
             header: Some(self.headers.now()),
             version: ETCD_LEVEL.to_owned(),
@@ -68,7 +69,7 @@ impl Maintenance for MaintenanceService {
             raft_index: node.peer.commit_index,
             raft_term: node.peer.term,
             raft_applied_index: node.applied.index,
-            errors: no_leader.into_iter().chain(no_space).collect(),
+            errors: no_leader.into_iter().chain(no_space).chain(recovering).collect(),
             db_size_in_use: bytes(node.db_size_in_use),
             is_learner: false,
             storage_version: String::new(),

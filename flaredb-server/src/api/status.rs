@@ -78,14 +78,20 @@ pub(super) fn no_space() -> Status {
     Status::resource_exhausted(NO_SPACE)
 }
 
-/// One of two texts that `Maintenance.Status` lists among a member's errors.
+/// One of the texts that `Maintenance.Status` lists among a member's errors.
 pub(super) fn no_leader_text() -> String {
     NO_LEADER.to_owned()
 }
 
-/// The other text among them, as etcd 3.6 prints an alarm, with the space at its end.
+/// Another text among them, as etcd 3.6 prints an alarm, with the space at its end.
 pub(super) fn no_space_alarm_text(member_id: u64) -> String {
     format!("memberID:{member_id} alarm:NOSPACE ")
+}
+
+/// A text of our own among them.
+pub(super) fn recovering_text() -> String {
+    "recovering: this member's disk holds less than it had acknowledged; it does not vote until it has caught up"
+        .to_owned()
 }
 
 /// The metadata field `client-api-version` is not text.

@@ -53,6 +53,7 @@ impl Driver {
         let applied_index = self.replica.kv().applied().index;
         let reader = (applied_index != self.published_index).then(|| self.replica.kv().reader());
         self.published_index = applied_index;
+        self.publish_recovery();
         self.shared.publish(self.replica.status(), self.replica.counters(), reader);
     }
 

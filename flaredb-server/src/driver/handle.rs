@@ -140,10 +140,10 @@ impl NodeHandle {
         self.shared.applied()
     }
 
-    /// True while this node's data is larger than its quota: puts shall be refused instead of proposed. At most a second old,
-    /// and cheap enough to ask for every request.
-    pub fn is_over_quota(&self) -> bool {
-        self.shared.is_over_quota()
+    /// True while this node's data is larger than its quota, or its disk nearly full: puts shall be refused instead of
+    /// proposed. At most a second old, and cheap enough to ask for every request.
+    pub fn has_no_space(&self) -> bool {
+        self.shared.has_no_space()
     }
 
     /// Starts handing leadership to `to`, or to the member that is furthest along. Does nothing if this node does not lead;

@@ -17,6 +17,7 @@ enum LogJob {
     Write(Write),
     Truncate(EntryId),
     Switch(Box<Switch>),
+    Recover(Option<EntryId>),
 }
 
 /// What the log thread says back.
@@ -25,6 +26,8 @@ pub(super) enum LogReport {
     Written { id: u64 },
     /// A snapshot has taken the place of log and state.
     Switched(Box<Switched>),
+    /// That this member must recover is on the disk.
+    Noted,
     /// Final. Nothing follows.
     Failed(Failure),
 }
@@ -60,6 +63,11 @@ impl LogThread {
         self.send(LogJob::Switch(Box::new(switch)));
     }
 
+    /// A report comes when it is noted on the disk that this member must come back to this position.
+    pub(super) fn recover(&self, until: Option<EntryId>) {
+        self.send(LogJob::Recover(until));
+    }
+
     fn send(&self, job: LogJob) {
         if let Some(jobs) = &self.jobs {
             // If the thread is gone its reports' channel is closed, and that is what ends the driver.
@@ -86,6 +94,9 @@ fn run(mut writer: LogWriter, jobs: &Receiver<LogJob>, reports: &UnboundedSender
                 written.map(|()| reports.send(LogReport::Written { id: write.id }).is_ok())
             }
             LogJob::Truncate(up_to) => writer.truncate_prefix(up_to).map(|()| true).map_err(Failure::Log),
+            LogJob::Recover(until) => {
+                writer.recover(until).map_err(Failure::Log).map(|()| reports.send(LogReport::Noted).is_ok())
+            }
             LogJob::Switch(switch) => {
                 switch.run(&mut writer).map(|switched| reports.send(LogReport::Switched(Box::new(switched))).is_ok())
             }

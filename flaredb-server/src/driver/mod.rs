@@ -10,8 +10,10 @@ mod handle;
 mod housekeeping;
 mod log_thread;
 mod quota;
+mod recovery;
 mod shared;
 mod snapshots;
+mod space;
 
 pub use handle::{NodeHandle, RequestError};
 pub(crate) use shared::{Fixed, Shared};
@@ -19,18 +21,20 @@ pub use shared::{MemberView, NodeStatus};
 
 use crate::{
     identity::ClusterIdentity,
-    transport::{PeerEvent, Transport},
+    transport::{Memory, PeerEvent, Transport},
 };
 use cold_start::ColdStart;
 use flaredb_kv::{CompactProgress, StoreError};
 use flaredb_raft::{Message, PeerState};
 use flaredb_replica::{Input, Replica, ReplicaError};
-use flaredb_storage::{DataDir, DataOptions, DataStore, LogError, LogReader, LogWriter};
+use flaredb_storage::{DataDir, DataOptions, DataStore, LogError, LogReader, LogWriter, Recovery};
 use handle::{REQUESTS_MAX, ReadOutcome, Request, WriteOutcome};
 use housekeeping::{Compacting, Flushing};
 use log_thread::{LogReport, LogThread};
 use quota::{Quota, QuotaChange};
+use recovery::Recovering;
 use snapshots::Snapshots;
+use space::{Space, SpaceChange};
 use std::{
     collections::HashMap,
     io,
@@ -91,6 +95,9 @@ pub(crate) struct Parts {
     pub(crate) replica: Replica<LogReader, DataStore>,
     pub(crate) log_writer: LogWriter,
     pub(crate) transport: Transport,
+    pub(crate) memory: Arc<Memory>,
+    /// What the storage found at start.
+    pub(crate) recovery: Recovery,
     pub(crate) peer_events: mpsc::Receiver<PeerEvent>,
     pub(crate) requests: Requests,
     pub(crate) shared: Arc<Shared>,
@@ -99,6 +106,8 @@ pub(crate) struct Parts {
     /// Where a received snapshot is made this member's state.
     pub(crate) dir: Arc<DataDir>,
     pub(crate) data_options: DataOptions,
+    /// Of the disk; below it puts are refused.
+    pub(crate) free_bytes_min: u64,
     /// Applied entries after which the data store is flushed.
     pub(crate) flush_entries: u64,
 }
@@ -131,8 +140,11 @@ pub(crate) struct Driver {
     flushing: Flushing,
     compacting: Compacting,
     quota: Quota,
+    space: Space,
     cold_start: ColdStart,
     snapshots: Snapshots,
+    recovering: Recovering,
+    memory: Arc<Memory>,
     dir: Arc<DataDir>,
     data_options: DataOptions,
     flush_entries: u64,
@@ -157,6 +169,8 @@ impl Driver {
             replica,
             log_writer,
             transport,
+            memory,
+            recovery,
             peer_events,
             requests,
             shared,
@@ -164,6 +178,7 @@ impl Driver {
             election_timeout,
             dir,
             data_options,
+            free_bytes_min,
             flush_entries,
         } = parts;
         let name = cluster.members.iter().find(|member| member.id == cluster.member_id);
@@ -173,6 +188,7 @@ impl Driver {
         let (log, log_reports) = LogThread::start(&name, log_writer)?;
         let applied_index = replica.kv().applied().index;
         let flushing = Flushing::new(replica.kv().store().flusher(), flush_entries, applied_index);
+        let space = Space::new(dir.member_path().to_path_buf(), free_bytes_min);
         let quota = Quota::new(shared.quota(), replica.kv().store().flusher());
         let mut driver = Self {
             name,
@@ -190,8 +206,11 @@ impl Driver {
             flushing,
             compacting: Compacting::new(),
             quota,
+            space,
             cold_start,
             snapshots: Snapshots::default(),
+            recovering: Recovering::default(),
+            memory,
             dir,
             data_options,
             flush_entries,
@@ -201,6 +220,8 @@ impl Driver {
             more: false,
             was_ready: false,
         };
+        driver.begin_as_opened(recovery).map_err(io::Error::other)?;
+        driver.publish_recovery();
         driver.publish_sizes();
         Ok(driver)
     }
@@ -229,6 +250,7 @@ impl Driver {
                 () = tokio::task::yield_now(), if self.more => {}
                 () = self.compacting.due(), if self.compacting.is_pending(compact_revision) => self.compact()?,
                 () = self.quota.reclaimed() => self.publish_sizes(),
+                () = self.space.set_aside() => {}
             }
             self.take_what_waits()?;
             self.take_outputs()?;
@@ -279,7 +301,12 @@ impl Driver {
     fn on_log_report(&mut self, report: Option<LogReport>) -> Result<(), Failure> {
         let id = match report {
             Some(LogReport::Written { id }) => id,
-            Some(report) => return self.on_log_switched(report),
+            Some(LogReport::Switched(switched)) => return self.on_switched(*switched),
+            Some(LogReport::Noted) => {
+                self.on_noted();
+                return Ok(());
+            }
+            Some(LogReport::Failed(failure)) => return Err(failure),
             None => return Err(Failure::Ended("the log thread".to_owned())),
         };
         let (out, messages) = self.after_write.take().unzip();
@@ -298,6 +325,7 @@ impl Driver {
                 }
             }
             PeerEvent::Unreachable(peer) => self.replica.step(Input::Unreachable { peer })?,
+            PeerEvent::Met { peer, standing, position } => self.on_met(peer, standing, position)?,
             PeerEvent::SnapshotOffered(offer) => self.on_snapshot_offered(offer),
             PeerEvent::SnapshotReceived(received) => self.on_snapshot_received(received)?,
             PeerEvent::SnapshotSent { to, id, outcome } => self.on_snapshot_sent(to, id, outcome)?,
@@ -360,15 +388,37 @@ impl Driver {
 
     fn publish_sizes(&mut self) {
         self.sizes_at = Instant::now();
+        let mut size = u64::MAX;
         match self.replica.kv().store().sizes() {
             Ok(sizes) => {
+                size = sizes.total;
                 let change = self.quota.on_size(sizes.total);
-                self.shared.publish_sizes(sizes, change.map(|change| change == QuotaChange::Began));
+                self.shared.publish_sizes(sizes);
                 if let Some(change) = change {
                     self.on_quota(change, sizes.total);
                 }
             }
             Err(error) => tracing::warn!(node = %self.name, %error, "the data store does not know its size"),
+        }
+        self.look_at_space(size);
+        self.shared.publish_no_space(self.quota.is_exceeded() || self.space.is_low());
+    }
+
+    /// `size`: of the data.
+    fn look_at_space(&mut self, size: u64) {
+        let look = self.space.look();
+        // Rewriting the data needs up to its size before it gives anything back.
+        self.quota.set_squeezed(self.space.is_low() && matches!(look, Ok((_, free)) if free >= size));
+        match look {
+            Ok((Some(SpaceChange::Began), free)) => tracing::warn!(
+                node = %self.name, free,
+                "the disk is nearly full: puts are refused; make room on it, or delete keys and compact"
+            ),
+            Ok((Some(SpaceChange::Ended), free)) => {
+                tracing::info!(node = %self.name, free, "there is room on the disk again: puts are served");
+            }
+            Ok((None, _)) => {}
+            Err(error) => tracing::warn!(node = %self.name, %error, "the disk's free space is not known"),
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Quota {
     /// Bytes; None = no limit.
     bytes: Option<u64>,
     exceeded: bool,
+    /// The disk is nearly full.
+    squeezed: bool,
     flusher: Flusher,
     /// Rows were removed since the last rewriting began, or it never did.
     reclaim_wanted: bool,
@@ -34,7 +36,7 @@ pub(super) struct Quota {
 
 impl Quota {
     pub(super) fn new(bytes: Option<u64>, flusher: Flusher) -> Self {
-        Self { bytes, exceeded: false, flusher, reclaim_wanted: false, reclaiming: None }
+        Self { bytes, exceeded: false, squeezed: false, flusher, reclaim_wanted: false, reclaiming: None }
     }
 
     /// Another store has taken the place of the one there was.
@@ -58,9 +60,19 @@ impl Quota {
         Some(if exceeded { QuotaChange::Began } else { QuotaChange::Ended })
     }
 
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.exceeded
+    }
+
+    /// While the disk is nearly full space is given back as while the quota is exceeded, except that it does not begin with it:
+    /// rewriting needs space before it gives any.
+    pub(super) fn set_squeezed(&mut self, squeezed: bool) {
+        self.squeezed = squeezed;
+    }
+
     /// Compacted rows are gone, down to RocksDB's tombstones.
     pub(super) fn on_rows_removed(&mut self) {
-        self.reclaim_wanted = self.exceeded;
+        self.reclaim_wanted = self.exceeded || self.squeezed;
         self.maybe_reclaim();
     }
 

@@ -30,8 +30,8 @@ pub struct NodeStatus {
     pub db_size_in_use: u64,
     /// Bytes; None = no limit.
     pub quota: Option<u64>,
-    /// The quota is exceeded, and this node refuses puts.
-    pub over_quota: bool,
+    /// The quota is exceeded or the disk nearly full, and this node refuses puts.
+    pub no_space: bool,
     /// FlareDB's own version.
     pub version: &'static str,
     /// Ids of the peers that this node has an outgoing connection to.
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     published: Mutex<Published>,
     tickets: AtomicU64,
     request_bytes: AtomicU64,
-    over_quota: AtomicBool,
+    no_space: AtomicBool,
 }
 
 /// The latest state. Held under the lock for as long as it takes to copy some words.
@@ -97,7 +97,7 @@ impl Shared {
             published: Mutex::new(published),
             tickets: AtomicU64::new(1),
             request_bytes: AtomicU64::new(0),
-            over_quota: AtomicBool::new(false),
+            no_space: AtomicBool::new(false),
         }
     }
 
@@ -119,17 +119,17 @@ impl Shared {
         drop(old);
     }
 
-    /// `over_quota`: if that has changed.
-    pub(super) fn publish_sizes(&self, sizes: Sizes, over_quota: Option<bool>) {
+    pub(super) fn publish_sizes(&self, sizes: Sizes) {
         self.lock().sizes = sizes;
-        if let Some(over_quota) = over_quota {
-            self.over_quota.store(over_quota, Ordering::Relaxed);
-        }
+    }
+
+    pub(super) fn publish_no_space(&self, no_space: bool) {
+        self.no_space.store(no_space, Ordering::Relaxed);
     }
 
     /// Asked by every put: no lock.
-    pub(super) fn is_over_quota(&self) -> bool {
-        self.over_quota.load(Ordering::Relaxed)
+    pub(super) fn has_no_space(&self) -> bool {
+        self.no_space.load(Ordering::Relaxed)
     }
 
     pub(super) fn quota(&self) -> Option<u64> {
@@ -180,7 +180,7 @@ impl Shared {
             db_size: published.sizes.total,
             db_size_in_use: published.sizes.in_use,
             quota: *quota,
-            over_quota: self.is_over_quota(),
+            no_space: self.has_no_space(),
             version: env!("CARGO_PKG_VERSION"),
             connected: roster.connected(),
             counters: Arc::clone(counters),

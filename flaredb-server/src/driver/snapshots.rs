@@ -9,7 +9,6 @@
 use super::{
     Driver, Failure,
     housekeeping::{Compacting, Flushing},
-    log_thread::LogReport,
 };
 use crate::transport::{Offer, Outgoing, Received, SnapshotError};
 use flaredb_kv::{Kv, OrderedStore as _};
@@ -170,14 +169,6 @@ impl Driver {
         tracing::info!(node = %self.name, snapshot = %snapshot.last, "snapshot installed");
         tokio::spawn(retire(old, before));
         Ok(())
-    }
-
-    pub(super) fn on_log_switched(&mut self, report: LogReport) -> Result<(), Failure> {
-        match report {
-            LogReport::Switched(switched) => self.on_switched(*switched),
-            LogReport::Failed(failure) => Err(failure),
-            LogReport::Written { .. } => unreachable!("taken by the caller"),
-        }
     }
 
     /// Each tick: transfers of a leadership that is over end, and what nobody needs any more goes.

@@ -4,12 +4,11 @@ use super::{REGION_ID, StartError};
 use crate::{
     config::{NodeConfig, StorageProfile},
     identity::ClusterIdentity,
+    transport::{Credentials, Memory},
 };
-use flaredb_kv::Kv;
-use flaredb_raft::RaftStorage;
 use flaredb_replica::{Replica, ReplicaConfig};
 use flaredb_storage::{
-    DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, RaftLog, check_recovery,
+    DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, OpenError, Recovery,
 };
 use std::{
     sync::{
@@ -26,6 +25,11 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Opened {
     pub(super) dir: Arc<DataDir>,
     pub(super) data_options: DataOptions,
+    /// Of the disk; below it puts are refused.
+    pub(super) free_bytes_min: u64,
+    pub(super) memory: Arc<Memory>,
+    /// Whether the member may vote and lead.
+    pub(super) recovery: Recovery,
     pub(super) replica: Replica<LogReader, DataStore>,
     pub(super) log_writer: LogWriter,
 }
@@ -45,12 +49,18 @@ pub(super) fn open(config: &NodeConfig, cluster: &ClusterIdentity) -> Result<Ope
     };
     let dir = Arc::new(DataDir::open(&config.data_dir, &identity)?);
     dir.remove_leftovers()?;
-    let (log, log_writer) = RaftLog::open(&dir, &log_options)?;
-    let kv = Kv::open(DataStore::open(&dir, &data_options)?)?;
-    let hard_state = log.initial_state()?.hard_state;
-    check_recovery(&hard_state, log.first_index()?, log.last_index()?, kv.applied().index)?;
-    let replica = Replica::new(replica_config(config, cluster.member_id), log, kv)?;
-    Ok(Opened { dir, data_options, replica, log_writer })
+    let opened = flaredb_storage::open(&dir, &log_options, &data_options)?;
+    if let Some(why) = &opened.why {
+        tracing::error!(node = %config.name, why, "this member's disk has lost something");
+    }
+    let credentials = Credentials { storage_id: opened.storage_id, incarnation: opened.incarnation };
+    let memory = Memory::open(dir.member_path(), credentials)
+        .map_err(|error| OpenError::Io { path: dir.member_path().to_path_buf(), what: error.to_string() })?;
+    let replica = Replica::new(replica_config(config, cluster.member_id), opened.log, opened.kv)?;
+    // What the log's memtables flush at once, twice, and the rows' beside it.
+    let free_bytes_min = u64::try_from(log_options.wal_bytes).unwrap_or(0).saturating_mul(4);
+    let (memory, recovery, log_writer) = (Arc::new(memory), opened.recovery, opened.writer);
+    Ok(Opened { dir, data_options, free_bytes_min, memory, recovery, replica, log_writer })
 }
 
 fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
@@ -58,6 +68,7 @@ fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
     let tick = config.heartbeat_interval;
     raft.heartbeat_interval_ticks = 1;
     raft.election_timeout_ticks = ticks(config.election_timeout, tick).max(2);
+    raft.write_stall_ticks = raft.election_timeout_ticks.saturating_mul(2);
     raft.incarnation = incarnation();
     // Members that start at the same moment must not draw the same timeouts.
     raft.seed = xxhash_rust::xxh3::xxh3_64(&[member_id.to_le_bytes(), raft.incarnation.to_le_bytes()].concat());

@@ -180,6 +180,9 @@ impl Shared {
 
     /// Reads frames until the connection ends.
     async fn receive(&self, mut stream: TcpStream, peer: &Greeting, address: SocketAddr, mut admission: Admission) {
+        if !self.meet(peer).await {
+            return;
+        }
         // A peer that dials is there: no need to wait out the backoff towards it.
         if let Some(link) = self.peers.get(&peer.sender) {
             link.redial.notify_one();

@@ -30,6 +30,10 @@ pub(super) async fn run(peer: u64, shared: Arc<Shared>) {
     loop {
         match timeout(shared.timing.connect_timeout, shared.connect(peer, link, Purpose::Messages)).await {
             Ok(Ok((stream, greeting))) => {
+                if !shared.meet(&greeting).await {
+                    sleep(backoff.next()).await;
+                    continue;
+                }
                 let since = Instant::now();
                 let node = &shared.local.name;
                 tracing::info!(%node, peer = %link.name, member = %hex(peer), "peer connected");
@@ -111,6 +115,7 @@ impl Shared {
                     Ok(_) => unexpected("bytes from a peer that has nothing to say on this connection"),
                     Err(error) => error,
                 },
+                () = link.regreet.notified() => return unexpected("this node has something new to say of itself"),
                 messages = link.outbox.take() => messages,
             };
             let left_out = frame::encode(&messages, &mut buffer);

@@ -6,11 +6,15 @@
 //!
 //! ```text
 //! magic "FLRP" | version u16 | verdict u8 (0 in the dialler's) | body length u16 | crc32 of the body u32 | body
-//! body = cluster u64, region u64, sender u64, target u64, incarnation u64, purpose u8, name, count u8, count * client URL
+//! body = cluster u64, region u64, sender u64, target u64, incarnation u64, purpose u8, storage id u64, its incarnation u64,
+//!        flags u8 (1: aware, 2: the position is known), term u64, index u64, term of the index u64,
+//!        count u8, count * (member u64, storage id u64, incarnation u64), name, count u8, count * client URL
 //! text = length u16, UTF-8
 //! ```
 //! Magic, version and verdict stay where they are in every later version, so that a refusal can always be understood.
 
+use super::acquaintances::{Acquaintances, Credentials};
+use flaredb_raft::EntryId;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -21,6 +25,10 @@ const MAGIC: [u8; 4] = *b"FLRP";
 const HEAD_BYTES: usize = 13;
 /// Name and URLs of a member are short; 64 KiB would be allocated for any stranger otherwise.
 const BODY_BYTES_MAX: u16 = 8 << 10;
+/// More members than any configuration names.
+const ACQUAINTANCES_MAX: usize = 64;
+const AWARE: u8 = 1;
+const POSITION_KNOWN: u8 = 2;
 
 /// What a connection is for. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +63,14 @@ pub struct Greeting {
     pub incarnation: u64,
     /// What the dialler wants; the listener repeats it.
     pub purpose: Purpose,
+    /// The speaker's disk.
+    pub credentials: Credentials,
+    /// The speaker knows, durably, that its disk holds less than it promised.
+    pub aware: bool,
+    /// The speaker's term, and the log position that it vouches for. None while it does not know.
+    pub position: Option<(u64, EntryId)>,
+    /// What the speaker remembers of the others' disks.
+    pub acquaintances: Acquaintances,
     /// The speaker's name.
     pub name: String,
     /// Where clients reach the speaker.
@@ -123,12 +139,34 @@ pub(crate) enum Received {
 
 /// The bytes of a greeting. `verdict` is the listener's.
 pub(crate) fn encode(greeting: &Greeting, verdict: Option<Refusal>) -> Vec<u8> {
-    let Greeting { cluster_id, region_id, sender, target, incarnation, purpose, name, client_urls } = greeting;
+    let Greeting {
+        cluster_id,
+        region_id,
+        sender,
+        target,
+        incarnation,
+        purpose,
+        credentials,
+        aware,
+        position,
+        acquaintances,
+        name,
+        client_urls,
+    } = greeting;
     let mut body = Vec::new();
     for field in [cluster_id, region_id, sender, target, incarnation] {
         body.extend_from_slice(&field.to_le_bytes());
     }
     body.push(purpose.code());
+    put(&[credentials.storage_id, credentials.incarnation], &mut body);
+    body.push(u8::from(*aware) * AWARE + u8::from(position.is_some()) * POSITION_KNOWN);
+    let (term, last) = position.unwrap_or_default();
+    put(&[term, last.index, last.term], &mut body);
+    let known: Vec<_> = acquaintances.0.iter().take(ACQUAINTANCES_MAX).collect();
+    body.push(u8::try_from(known.len()).unwrap_or(0));
+    for (member, Credentials { storage_id, incarnation }) in known {
+        put(&[*member, *storage_id, *incarnation], &mut body);
+    }
     text(name, &mut body);
     // Clients of an address that does not fit will not learn it from here; the handshake must not fail for it.
     let urls: Vec<&String> = client_urls.iter().filter(|url| url.len() <= 255).take(16).collect();
@@ -180,6 +218,7 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Receive
 
 fn decode(body: &[u8]) -> Option<Greeting> {
     let rest = &mut &*body;
+    let flags;
     let greeting = Greeting {
         cluster_id: integer(rest)?,
         region_id: integer(rest)?,
@@ -190,6 +229,26 @@ fn decode(body: &[u8]) -> Option<Greeting> {
             let code = byte(rest)?;
             [Purpose::Messages, Purpose::Snapshot].into_iter().find(|purpose| purpose.code() == code)?
         },
+        credentials: Credentials { storage_id: integer(rest)?, incarnation: integer(rest)? },
+        aware: {
+            flags = byte(rest)?;
+            if flags & !(AWARE | POSITION_KNOWN) != 0 {
+                return None;
+            }
+            flags & AWARE != 0
+        },
+        position: {
+            let position = (integer(rest)?, EntryId { index: integer(rest)?, term: integer(rest)? });
+            (flags & POSITION_KNOWN != 0).then_some(position)
+        },
+        acquaintances: {
+            let count = byte(rest)?;
+            let one = |_| {
+                let member = integer(rest)?;
+                Some((member, Credentials { storage_id: integer(rest)?, incarnation: integer(rest)? }))
+            };
+            Acquaintances((0..count).map(one).collect::<Option<_>>()?)
+        },
         name: read_text(rest)?,
         client_urls: {
             let count = byte(rest)?;
@@ -197,6 +256,12 @@ fn decode(body: &[u8]) -> Option<Greeting> {
         },
     };
     rest.is_empty().then_some(greeting)
+}
+
+fn put(numbers: &[u64], out: &mut Vec<u8>) {
+    for number in numbers {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
 }
 
 fn text(text: &str, out: &mut Vec<u8>) {
@@ -237,6 +302,10 @@ mod tests {
             target: 4,
             incarnation: u64::MAX,
             purpose: Purpose::Snapshot,
+            credentials: Credentials { storage_id: 5, incarnation: 6 },
+            aware: true,
+            position: Some((7, EntryId { index: 8, term: 9 })),
+            acquaintances: Acquaintances([(10, Credentials { storage_id: 11, incarnation: 12 })].into()),
             name: "n1".into(),
             client_urls: vec!["http://a:1".into(), "http://b:2".into()],
         }

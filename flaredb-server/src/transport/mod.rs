@@ -5,6 +5,7 @@
 //! as long as one connection lives; the core needs no more.
 
 mod accept;
+mod acquaintances;
 mod address;
 mod dial;
 mod frame;
@@ -17,6 +18,7 @@ mod snapshot_send;
 mod snapshot_wire;
 mod socket;
 
+pub use acquaintances::{Acquaintances, Credentials, Memory, Standing};
 pub use address::{AddressError, PeerAddress};
 pub use frame::FRAME_BYTES_MAX;
 pub use handshake::{Greeting, HandshakeError, PROTOCOL_VERSION, Purpose, Refusal};
@@ -54,6 +56,8 @@ pub struct Local {
     pub name: String,
     /// Where clients reach this node.
     pub client_urls: Vec<String>,
+    /// What it tells of its disk, and remembers of the others'.
+    pub memory: Arc<Memory>,
 }
 
 /// A peer to talk to.
@@ -116,6 +120,15 @@ pub struct SnapshotStore {
 pub enum PeerEvent {
     /// Everything that one read brought, in order; senders and targets are checked.
     Messages(Vec<Message>),
+    /// A peer has greeted; nothing of its connection comes before this.
+    Met {
+        /// The peer.
+        peer: u64,
+        /// What it remembers of this member's disk.
+        standing: Standing,
+        /// Its term, and the position that it vouches for.
+        position: Option<(u64, EntryId)>,
+    },
     /// The outgoing connection to this peer broke; what was on its way may be lost.
     Unreachable(u64),
     /// A member wants to send a snapshot.
@@ -158,6 +171,8 @@ struct Link {
     outbox: Outbox,
     /// The peer has dialled in: it is up, do not wait.
     redial: Notify,
+    /// The peer is to be greeted anew.
+    regreet: Notify,
 }
 
 /// Batches of messages that may wait for the driver; beyond it the connections' readers wait, and TCP with them.
@@ -179,7 +194,16 @@ impl Transport {
             .into_iter()
             .map(|Remote { id, name, addresses }| {
                 assert!(id != local.member_id, "a node is not its own peer");
-                (id, Link { name, addresses, outbox: Outbox::new(counters.clone()), redial: Notify::new() })
+                (
+                    id,
+                    Link {
+                        name,
+                        addresses,
+                        outbox: Outbox::new(counters.clone()),
+                        redial: Notify::new(),
+                        regreet: Notify::new(),
+                    },
+                )
             })
             .collect();
         let shared = Arc::new(Shared {
@@ -203,6 +227,13 @@ impl Transport {
         (Self { shared }, receiver)
     }
 
+    /// Connects to every peer anew, because what greetings say has changed.
+    pub fn greet_anew(&self) {
+        for link in self.shared.peers.values() {
+            link.regreet.notify_one();
+        }
+    }
+
     /// Queues the messages and wakes each peer's writer once. Never blocks; drops when a queue is full.
     pub fn send(&self, messages: Vec<Message>) {
         let mut woken: Vec<u64> = Vec::new();
@@ -224,9 +255,44 @@ impl Transport {
     }
 }
 
+impl Shared {
+    /// A greeting was heard, from either side: it is remembered, durably, before the connection is used, and the driver told
+    /// before it can hear anything else from it. False: the node stops, or its disk does not work.
+    async fn meet(&self, greeting: &Greeting) -> bool {
+        let Local { member_id, memory, name, .. } = &self.local;
+        let (peer, memory) = (greeting.sender, Arc::clone(memory));
+        let standing = greeting.acquaintances.standing(*member_id, memory.own());
+        let (ids, credentials, aware) = ((*member_id, peer), greeting.credentials, greeting.aware);
+        let heard = greeting.acquaintances.clone();
+        let remembered = tokio::task::spawn_blocking(move || memory.meet(ids, credentials, aware, &heard));
+        match remembered.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(node = %name, %error, "what is known of a member's disk cannot be stored");
+                return false;
+            }
+            Err(_) => return false,
+        }
+        self.events.send(PeerEvent::Met { peer, standing, position: greeting.position }).await.is_ok()
+    }
+}
+
 impl Local {
     fn greeting(&self, target: u64, purpose: Purpose) -> Greeting {
-        let Self { cluster_id, region_id, member_id, incarnation, name, client_urls } = self.clone();
-        Greeting { cluster_id, region_id, sender: member_id, target, incarnation, purpose, name, client_urls }
+        let Self { cluster_id, region_id, member_id, incarnation, name, client_urls, memory } = self.clone();
+        Greeting {
+            cluster_id,
+            region_id,
+            sender: member_id,
+            target,
+            incarnation,
+            purpose,
+            credentials: memory.own(),
+            aware: memory.is_aware(),
+            position: memory.position(),
+            acquaintances: memory.known(),
+            name,
+            client_urls,
+        }
     }
 }

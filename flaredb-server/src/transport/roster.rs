@@ -101,7 +101,10 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::handshake::Purpose;
+    use crate::transport::{
+        acquaintances::{Acquaintances, Credentials},
+        handshake::Purpose,
+    };
 
     fn greeting(incarnation: u64) -> Greeting {
         Greeting {
@@ -111,6 +114,10 @@ mod tests {
             target: 8,
             incarnation,
             purpose: Purpose::Messages,
+            credentials: Credentials { storage_id: 1, incarnation: 1 },
+            aware: false,
+            position: None,
+            acquaintances: Acquaintances::default(),
             name: "n7".into(),
             client_urls: vec![format!("http://c:{incarnation}")],
         }

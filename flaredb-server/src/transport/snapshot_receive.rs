@@ -178,26 +178,32 @@ impl Shared {
         let (steps, steps_receiver) = mpsc::channel(CHUNKS_AHEAD);
         let store = self.snapshots.clone();
         let writing = tokio::task::spawn_blocking(move || write(&store, position, steps_receiver));
-        loop {
-            let step = match next(stream, &mut buffer).await? {
-                Part::Rows(rows) => Step::Rows(rows),
-                Part::End(end) => Step::End(end),
-                Part::Header(_) | Part::Answer(_) => return Err(Some(Verdict::Damaged)),
-            };
-            let is_end = matches!(step, Step::End(_));
-            // An error: the writer has given up and says why.
-            if steps.send(step).await.is_err() || is_end {
-                break;
-            }
-        }
-        drop(steps);
-        match writing.await {
+        let fed = feed(stream, &mut buffer, steps).await;
+        // Awaited in any case: its folder is gone then, and the same snapshot can come again.
+        let written = writing.await;
+        fed?;
+        match written {
             Ok(Ok(staged)) => Ok(Received { from, term, snapshot, staged }),
             Ok(Err(verdict)) => Err(Some(verdict)),
             Err(error) => {
                 tracing::error!(node = %self.local.name, %error, "storing a snapshot ended in a bug");
                 Err(Some(Verdict::NotStored))
             }
+        }
+    }
+}
+
+/// Passes on what comes, up to the end, or until the writer has given up (it says why).
+async fn feed(stream: &mut TcpStream, buffer: &mut BytesMut, steps: mpsc::Sender<Step>) -> Result<(), Option<Verdict>> {
+    loop {
+        let step = match next(stream, buffer).await? {
+            Part::Rows(rows) => Step::Rows(rows),
+            Part::End(end) => Step::End(end),
+            Part::Header(_) | Part::Answer(_) => return Err(Some(Verdict::Damaged)),
+        };
+        let is_end = matches!(step, Step::End(_));
+        if steps.send(step).await.is_err() || is_end {
+            return Ok(());
         }
     }
 }

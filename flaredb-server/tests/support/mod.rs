@@ -35,13 +35,58 @@ pub struct Member {
 pub struct Cluster {
     pub members: Vec<Member>,
     extra_flags: Vec<String>,
+    /// Each member has a disk of its own: an image with a file system, mounted where only it sees it.
+    own_disks: bool,
     folder: tempfile::TempDir,
 }
 
+/// Mounts an image on a folder and becomes the program. In a mount namespace of its own: with the process both are gone.
+const ON_ITS_DISK: &str = r#"mkdir -p "$2" && mount -o loop "$1" "$2" && shift 2 && exec "$@""#;
+
 impl Cluster {
     pub fn start(extra_flags: &[&str]) -> Self {
+        Self::prepare(3, extra_flags).begin()
+    }
+
+    /// `count` members on disks of this size. None, after saying so, where mounting is not permitted.
+    pub fn start_on_disks(count: usize, extra_flags: &[&str], disk_mib: u64) -> Option<Self> {
+        let mut cluster = Self::prepare(count, extra_flags);
+        for index in 0..count {
+            let image = cluster.image(index);
+            std::fs::File::create(&image).expect("an image").set_len(disk_mib << 20).expect("its size");
+            let made = Command::new("mkfs.ext4").args(["-q", "-m", "0", "-F"]).arg(&image).status();
+            let mounts = Command::new("unshare")
+                .args(["-m", "sh", "-c", ON_ITS_DISK, "sh"])
+                .arg(&image)
+                .arg(&cluster.members[index].data_dir)
+                .arg("true")
+                .stderr(Stdio::null())
+                .status();
+            if !made.is_ok_and(|status| status.success()) || !mounts.is_ok_and(|status| status.success()) {
+                eprintln!(
+                    "\n*** NOT TESTED: mounting a disk image is not permitted here (needs root, unshare and loop devices) ***\n"
+                );
+                return None;
+            }
+        }
+        cluster.own_disks = true;
+        Some(cluster.begin())
+    }
+
+    fn image(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.img", self.members[index].name))
+    }
+
+    /// A member's data folder as seen from here: its disk is mounted for it alone.
+    pub fn data_dir_of(&self, index: usize) -> PathBuf {
+        let member = &self.members[index];
+        let pid = member.child.as_ref().expect("the member runs").id();
+        PathBuf::from(format!("/proc/{pid}/root{}", member.data_dir.display()))
+    }
+
+    fn prepare(count: usize, extra_flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let members = (1..=3)
+        let members = (1..=count)
             .map(|number| Member {
                 name: format!("n{number}"),
                 client_port: free_port(),
@@ -51,11 +96,14 @@ impl Cluster {
             })
             .collect();
         let extra_flags = extra_flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut cluster = Self { members, extra_flags, folder };
-        for member in 0..3 {
-            cluster.restart(member);
+        Self { members, extra_flags, own_disks: false, folder }
+    }
+
+    fn begin(mut self) -> Self {
+        for member in 0..self.members.len() {
+            self.restart(member);
         }
-        cluster
+        self
     }
 
     fn initial_cluster(&self) -> String {
@@ -75,11 +123,20 @@ impl Cluster {
             .append(true)
             .open(self.folder.path().join(format!("{}.log", self.members[index].name)))
             .expect("log file");
+        let image = self.image(index);
         let member = &mut self.members[index];
         assert!(member.child.is_none(), "{} runs already", member.name);
+        let program = env!("CARGO_BIN_EXE_flaredb");
+        let mut command = if self.own_disks {
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", ON_ITS_DISK, "sh"]).arg(image).arg(&member.data_dir).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
         let client_url = format!("http://127.0.0.1:{}", member.client_port);
         let peer_url = format!("http://127.0.0.1:{}", member.peer_port);
-        let child = Command::new(env!("CARGO_BIN_EXE_flaredb"))
+        let child = command
             .args(["--name", &member.name])
             .arg("--data-dir")
             .arg(&member.data_dir)
@@ -119,14 +176,14 @@ impl Cluster {
     }
 
     pub fn endpoints(&self) -> Vec<String> {
-        (0..3).map(|index| self.endpoint(index)).collect()
+        (0..self.members.len()).map(|index| self.endpoint(index)).collect()
     }
 
     /// The member that all reachable members call leader, or None after `patience`.
     pub async fn leader(&self, patience: Duration) -> Option<usize> {
         let end = Instant::now() + patience;
         while Instant::now() < end {
-            for index in 0..3 {
+            for index in 0..self.members.len() {
                 if let Ok(status) = status(&self.endpoint(index)).await
                     && let Some(header) = &status.header
                     && status.leader != 0
@@ -143,7 +200,7 @@ impl Cluster {
     /// Waits until a linearizable read works at every member.
     pub async fn wait_ready(&self, patience: Duration) {
         let end = Instant::now() + patience;
-        for index in 0..3 {
+        for index in 0..self.members.len() {
             loop {
                 match get(&self.endpoint(index), b"ready?").await {
                     Ok(_) => break,
@@ -161,19 +218,19 @@ impl Cluster {
         let end = Instant::now() + patience;
         loop {
             let mut applied = Vec::new();
-            for index in 0..3 {
+            for index in 0..self.members.len() {
                 if let Ok(status) = status(&self.endpoint(index)).await {
                     applied.push(status.raft_applied_index);
                 }
             }
-            if applied.len() == 3 && applied.iter().all(|index| *index == applied[0]) {
+            if applied.len() == self.members.len() && applied.iter().all(|index| *index == applied[0]) {
                 break;
             }
             assert!(Instant::now() < end, "the members' applied indices stay apart: {applied:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut hashes = Vec::new();
-        for index in 0..3 {
+        for index in 0..self.members.len() {
             let answer = hash(&self.endpoint(index)).await.expect("HashKV");
             hashes.push((answer.header.expect("header").revision, answer.compact_revision, answer.hash));
         }
