@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flaredb_raft::RaftLogEntry;
 use flaredb_record::record;
-use flaredb_replica::wire;
+use flaredb_replica::{acquaintance::Acquaintances, wire};
 
 #[path = "../../flaredb-replica/src/context.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the replica's own file, private there")]
@@ -49,4 +49,10 @@ pub(crate) fn log_record(data: &[u8]) {
 pub(crate) fn entry_context(data: &[u8]) {
     let Some(context) = context::Context::decode(data) else { return };
     assert!(context.encode() == data, "a context that is accepted encodes back to itself");
+}
+
+/// What a member remembers of the others: what is accepted encodes back to itself.
+pub(crate) fn acquaintances(data: &[u8]) {
+    let Ok(known) = Acquaintances::decode(data) else { return };
+    assert!(known.encode() == data, "what is accepted encodes back to itself");
 }

@@ -9,7 +9,10 @@ use flaredb_raft::{
     AppendResult, Body, ConfState, EntryId, ForwardedProposal, Message, RaftLogEntry, RefuseReason, SnapshotMeta,
 };
 use flaredb_record::record;
-use flaredb_replica::wire;
+use flaredb_replica::{
+    acquaintance::{Acquaintances, Credentials},
+    wire,
+};
 
 /// The seeds of a target; none for an unknown one.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -17,6 +20,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "peer_messages" => batches().iter().map(|batch| encoded(batch)).collect(),
         "peer_frames" => crate::transport::seeds_of_frames(&batches()),
         "greeting" => crate::transport::seeds_of_greetings(),
+        "snapshot_parts" => crate::transport::seeds_of_snapshot_parts(),
+        "acquaintances" => acquaintances(),
         "log_record" => records(),
         "durable_mark" => crate::disk::seeds_of_marks(),
         "entry_context" => [1, 2, 3, 4, 128].map(|kind| [&[1, kind][..], &[7; 24]].concat()).to_vec(),
@@ -87,6 +92,19 @@ fn batches() -> Vec<Vec<Message>> {
     let mut batches: Vec<_> = messages.iter().map(|message| vec![message.clone()]).collect();
     batches.extend([Vec::new(), messages]);
     batches
+}
+
+fn acquaintances() -> Vec<Vec<u8>> {
+    let mut known = Acquaintances::default();
+    let mut seeds = Vec::new();
+    for member in 0..5 {
+        seeds.push(known.encode());
+        known.meet(member + 1, Credentials { storage_id: 77 + member, incarnation: 5 }, &[]);
+        if member == 1 {
+            known.take_over(Credentials { storage_id: 99, incarnation: 3 });
+        }
+    }
+    seeds
 }
 
 fn records() -> Vec<Vec<u8>> {

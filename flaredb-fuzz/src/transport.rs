@@ -15,6 +15,10 @@ mod frame;
 #[allow(dead_code, unreachable_pub, reason = "the server's own file, private there")]
 mod handshake;
 
+#[path = "../../flaredb-server/src/transport/snapshot_wire.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the server's own file, private there")]
+mod snapshot_wire;
+
 /// Frames out of a stream that arrives in pieces. The first byte says where the stream is cut, and whether the first frame's
 /// length and checksum are put right.
 pub(crate) fn peer_frames(data: &[u8]) {
@@ -92,6 +96,44 @@ pub(crate) fn greeting(data: &[u8]) {
         matches!(read(&again), Ok(handshake::Received::Greeting(read)) if read == greeting),
         "a greeting comes back as it was"
     );
+}
+
+/// A part of a snapshot: what is accepted encodes back to itself.
+pub(crate) fn snapshot_parts(data: &[u8]) {
+    use snapshot_wire::{Part, begin_rows, push_row};
+    let Some(part) = snapshot_wire::decode(bytes::Bytes::copy_from_slice(data)) else { return };
+    let mut again = Vec::new();
+    match part {
+        Part::Header(header) => header.encode(&mut again),
+        Part::End(end) => end.encode(&mut again),
+        Part::Answer(verdict) => verdict.encode(&mut again),
+        Part::Rows(payload) => {
+            let Some(rows) = snapshot_wire::rows(payload) else { return };
+            begin_rows(&mut again);
+            for (key, value) in rows {
+                assert!(push_row(&key, &value, &mut again), "what came in one frame fits into one");
+            }
+        }
+    }
+    assert!(again == data, "a part that is accepted encodes back to itself");
+}
+
+/// One of each part.
+pub(crate) fn seeds_of_snapshot_parts() -> Vec<Vec<u8>> {
+    use snapshot_wire::{End, Header, Verdict, begin_rows, push_row};
+    let last = flaredb_raft::EntryId { index: 9, term: 2 };
+    let conf_state = flaredb_raft::ConfState { voters: vec![1, 2, 3] };
+    let mut seeds = vec![Vec::new(); 5];
+    if let [header, rows, end, taken, damaged] = seeds.as_mut_slice() {
+        Header { term: 3, snapshot: flaredb_raft::SnapshotMeta { last, conf_state } }.encode(header);
+        begin_rows(rows);
+        push_row(b"key", b"value", rows);
+        push_row(b"", b"", rows);
+        End { rows: 2, hash: 7 }.encode(end);
+        Verdict::Taken.encode(taken);
+        Verdict::Damaged.encode(damaged);
+    }
+    seeds
 }
 
 /// Runs the reader on a stream that has all of it.

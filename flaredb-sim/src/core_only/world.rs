@@ -229,7 +229,6 @@ impl World {
         if let Err(error) = peer.step(event) {
             return Err(Violation { rule: "storage", what: format!("n{id}: {error}") });
         }
-        peer.check_invariants();
         self.look(at, Some(led))?;
         Ok(true)
     }
@@ -254,6 +253,7 @@ impl World {
         loop {
             let Some(Node { id, peer: Some(peer), .. }) = self.nodes.get_mut(at) else { return Ok(()) };
             if !peer.has_effects() {
+                peer.check_invariants();
                 return Ok(());
             }
             let id = *id;

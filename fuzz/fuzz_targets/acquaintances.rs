@@ -1,0 +1,4 @@
+//! See `flaredb_fuzz::TARGETS`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flaredb_fuzz::run("acquaintances", data));
