@@ -149,6 +149,8 @@ pub struct Reduction {
     pub kinds: BTreeSet<FaultKind>,
     /// Decisions that do not happen.
     pub faults: BTreeSet<FaultId>,
+    /// The cluster has so many voters.
+    pub voters: Option<u64>,
     /// At most so many clients.
     pub clients_max: Option<u64>,
     /// Clients send nothing after so many requests in all.

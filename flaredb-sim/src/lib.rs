@@ -17,6 +17,8 @@ pub mod phases;
 pub mod prf;
 pub mod run;
 pub mod settings;
+pub mod shrink;
+pub mod story;
 pub mod trace;
 pub mod watch;
 pub mod workload;

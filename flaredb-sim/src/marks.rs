@@ -39,7 +39,7 @@ marks! {
     ConnectionReset, UnreachableReported, FramesOfManyMessages,
     // Disk.
     WriteDurable, DiskStall, DiskStallOfLeader, DiskEio, DiskFull, LogTruncated, FlushDone, CompactionStep, CompactionFinished,
-    DiskRot, DiskMisdirect, DiskStale, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, CrashKilled, CrashPowerCut,
+    DiskRot, DiskMisdirect, DiskStale, DiskUnreadable, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, CrashKilled, CrashPowerCut,
     CrashInsideDiskSequence, CrashDuringStart,
     // Snapshots.
     SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotDuplicated, SnapshotInstalled, SnapshotOutdated, SnapshotToDownNode,

@@ -29,7 +29,8 @@ impl World {
         if self.violation().is_some() {
             return;
         }
-        let core = self.choose_core();
+        // More was lost than can be borne: nobody can require anything.
+        let Some(core) = self.choose_core() else { return };
         self.heal(&core);
         let settings = &self.settings;
         let disks = 20 * (settings.disk.sync_us + settings.disk.jitter_us) + 6 * settings.disk.flush_us;
@@ -74,18 +75,27 @@ impl World {
     }
 
     /// A random quorum, or more, that can make progress: with enough nodes that know what they promised.
-    fn choose_core(&mut self) -> Vec<bool> {
+    fn choose_core(&mut self) -> Option<Vec<bool>> {
         let voters = self.nodes.len();
         let mut draw = Draw::new(self.settings.seed, "core", 0);
-        let size = if draw.below(2) == 0 { voters } else { voters / 2 + 1 };
+        let quorum = voters / 2 + 1;
+        let size = if draw.below(2) == 0 { voters } else { quorum };
         let mut core = vec![false; voters];
-        let mut left: Vec<usize> = (0..voters).filter(|at| !self.nodes[*at].halted).collect();
-        for _ in 0..size.min(left.len()) {
-            let place = usize::try_from(draw.below(u64::try_from(left.len()).unwrap_or(1))).unwrap_or(0);
-            core[left.swap_remove(place)] = true;
+        let mut whole: Vec<usize> = (0..voters).filter(|at| self.is_whole(*at)).collect();
+        if whole.len() < quorum {
+            return None;
         }
+        for _ in 0..quorum {
+            let place = usize::try_from(draw.below(u64::try_from(whole.len()).unwrap_or(1))).unwrap_or(0);
+            core[whole.swap_remove(place)] = true;
+        }
+        if size == voters {
+            core = (0..voters).map(|at| !self.nodes[at].halted).collect();
+        }
+        let recovers = (0..voters).any(|at| core[at] && !self.is_whole(at));
+        self.marks.hit_if(recovers, Mark::CoreHadRecovering);
         self.marks.hit(if size == voters { Mark::CoreIsAll } else { Mark::CoreIsMinorityFree });
-        core
+        Some(core)
     }
 
     fn heal(&mut self, core: &[bool]) {

@@ -63,7 +63,9 @@ pub fn keep_panics_quiet() {
 
 /// Runs it. A panic (an assertion that does not hold) is a violation as any other.
 pub fn run(plan: &Plan) -> RunReport {
-    let mut world = World::new(Settings::draw(plan.seed), plan.reduction.clone(), plan.told);
+    let mut settings = Settings::draw(plan.seed);
+    settings.voters = plan.reduction.voters.unwrap_or(settings.voters);
+    let mut world = World::new(settings, plan.reduction.clone(), plan.told);
     let result = catch_unwind(AssertUnwindSafe(|| {
         world.run_faulty(plan.reduction.events_max.unwrap_or(plan.events));
         world.run_healed();

@@ -57,6 +57,12 @@ pub(super) struct Args {
     /// These requests of clients are not made.
     #[arg(long, value_delimiter = ',')]
     pub(super) without_requests: Vec<u64>,
+    /// So many voters instead of what the seed says.
+    #[arg(long)]
+    pub(super) voters: Option<u64>,
+    /// Faults end after so many events (--events says how many there are to be; shrinking makes them fewer).
+    #[arg(long)]
+    pub(super) faulty_events: Option<u64>,
     /// At most so many clients.
     #[arg(long)]
     pub(super) clients: Option<u64>,
@@ -81,7 +87,8 @@ impl Args {
             clients_max: self.clients,
             requests_max: self.requests,
             requests: self.without_requests.iter().copied().collect(),
-            events_max: None,
+            events_max: self.faulty_events,
+            voters: self.voters,
         }
     }
 }

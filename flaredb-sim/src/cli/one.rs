@@ -5,6 +5,8 @@ use super::{commit, replay_command};
 use flaredb_sim::faults::FaultKind;
 use flaredb_sim::run::{Plan, RunReport, run as run_seed};
 use flaredb_sim::settings::Settings;
+use flaredb_sim::shrink::{Shrunk, shrink};
+use flaredb_sim::story::page;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -16,6 +18,9 @@ pub(super) fn run_plan(args: &Args, seed: u64, told: bool) -> Plan {
 }
 
 pub(super) fn run(args: &Args, seed: u64) -> ExitCode {
+    if args.shrink {
+        return shrink_and_tell(args, seed).unwrap_or(ExitCode::FAILURE);
+    }
     let report = run_told(args, seed);
     match print(args, &report) {
         Ok(()) if report.violation.is_none() => ExitCode::SUCCESS,
@@ -70,4 +75,58 @@ fn print(args: &Args, report: &RunReport) -> std::io::Result<()> {
             writeln!(out, "again: {}", replay_command(report.seed, args.events))
         }
     }
+}
+
+/// Runs that shrinking may take: some minutes.
+const RUNS_MAX: u64 = 1500;
+
+fn shrink_and_tell(args: &Args, seed: u64) -> std::io::Result<ExitCode> {
+    let mut progress = |runs: u64, what: &str| {
+        // A terminal that is gone is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "after {runs} runs: smaller by {what}");
+    };
+    let shrunk = shrink(&run_plan(args, seed, false), RUNS_MAX, &mut progress);
+    let mut out = std::io::stdout().lock();
+    let Some(Shrunk { plan, report, runs }) = shrunk else {
+        writeln!(out, "seed {seed} breaks no rule")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    for line in page(&report.story) {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out)?;
+    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    writeln!(out, "{} events, {} faults: {}", report.events, faults.len(), faults.join(" "))?;
+    writeln!(
+        out,
+        "{} requests, found with {runs} runs",
+        report.workload.all().iter().take(7).map(|(_, n)| n).sum::<u64>()
+    )?;
+    if let Some(violation) = &report.violation {
+        writeln!(out, "BROKEN {violation}")?;
+    }
+    writeln!(out, "again: {}", reduced_command(&plan))?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// The command that runs a reduced plan.
+fn reduced_command(plan: &Plan) -> String {
+    use std::fmt::Write as _;
+    let mut command = replay_command(plan.seed, plan.events);
+    let reduction = &plan.reduction;
+    let list = |items: Vec<String>| items.join(",");
+    let kinds: Vec<String> = reduction.kinds.iter().map(|kind| kind.stream().replace(' ', "-")).collect();
+    let options = [
+        ("without-kinds", list(kinds)),
+        ("without", list(reduction.faults.iter().map(ToString::to_string).collect())),
+        ("without-requests", list(reduction.requests.iter().map(ToString::to_string).collect())),
+        ("voters", reduction.voters.map(|n| n.to_string()).unwrap_or_default()),
+        ("faulty-events", reduction.events_max.map(|n| n.to_string()).unwrap_or_default()),
+        ("clients", reduction.clients_max.map(|n| n.to_string()).unwrap_or_default()),
+    ];
+    for (name, value) in options.into_iter().filter(|(_, value)| !value.is_empty()) {
+        // Writing to a String does not fail.
+        let _ = write!(command, " --{name} {value}");
+    }
+    command
 }

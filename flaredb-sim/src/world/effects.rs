@@ -287,7 +287,10 @@ impl World {
             });
         }
         self.marks.hit_if(after.recovering && !before.recovering, Mark::PeerRecovering);
-        self.marks.hit_if(before.recovering && !after.recovering, Mark::PeerRecovered);
+        if before.recovering && !after.recovering {
+            self.marks.hit(Mark::PeerRecovered);
+            self.nodes[at].recovers = false;
+        }
         self.marks.hit_if(before.leader.is_some() && after.leader.is_none(), Mark::LeaderLost);
         self.marks.hit_if(after.last_index < before.last_index, Mark::LogSuffixReplaced);
     }

@@ -3,6 +3,7 @@
 use super::disk::Death;
 use super::node::Arrived;
 use super::{Happening, World, id_of};
+use crate::disk::{SECTOR_FAULTS, SectorFault};
 use crate::faults::FaultKind;
 use crate::marks::Mark;
 use crate::prf::Draw;
@@ -129,14 +130,51 @@ impl World {
                 let sim = &self.nodes[at].disk.sim;
                 sim.set_capacity(sim.used() + usize::try_from(draw.below(4)).unwrap_or(0));
             }
-            FaultKind::DiskRot
-            | FaultKind::DiskWiped
+            FaultKind::DiskRot => self.damage(at, &mut draw),
+            FaultKind::DiskWiped
             | FaultKind::DiskOldBackup
             | FaultKind::FrameLoss
             | FaultKind::FrameRepeat
             | FaultKind::FrameDamage
             | FaultKind::ClientLoss => {}
         }
+    }
+
+    /// Something that was durable is not as it was; found at the next start.
+    fn damage(&mut self, at: usize, draw: &mut Draw) {
+        if !self.may_damage(at) {
+            return;
+        }
+        for _ in 0..if draw.below(4) == 0 { 2 } else { 1 } {
+            let fault = *draw.pick(&SECTOR_FAULTS);
+            // Who loses its identity, or the mark of what it promised, has to be told by the others: see `acquaintance`.
+            let spared = |name: &str| name != "identity" && name != "mark";
+            let Some(injected) = self.nodes[at].disk.sim.inject(fault, spared, draw) else { continue };
+            self.nodes[at].suspect = true;
+            self.marks.hit(match fault {
+                SectorFault::Rot => Mark::DiskRot,
+                SectorFault::Misdirected => Mark::DiskMisdirect,
+                SectorFault::Stale => Mark::DiskStale,
+                SectorFault::Unreadable => Mark::DiskUnreadable,
+            });
+            self.trace.tell(self.now, || format!("n{}'s disk is damaged: {}", id_of(at), injected.what));
+        }
+        if self.nodes[at].suspect && draw.below(4) > 0 {
+            self.arm_crash(at, draw);
+        }
+    }
+
+    /// A disk may lose what its node has acknowledged while a majority, without it, has lost nothing.
+    fn may_damage(&self, at: usize) -> bool {
+        let bad = (0..self.nodes.len()).filter(|other| *other != at && !self.is_whole(*other)).count();
+        self.settings.beyond_budget || bad < (self.nodes.len() - 1) / 2
+    }
+
+    /// Its disk holds everything that it ever acknowledged.
+    pub(crate) fn is_whole(&self, at: usize) -> bool {
+        let node = &self.nodes[at];
+        let recovering = node.replica.as_ref().is_some_and(|replica| replica.status().recovering);
+        !node.halted && !node.suspect && !node.recovers && !recovering
     }
 
     /// The leader of the highest term, as an onlooker sees it.

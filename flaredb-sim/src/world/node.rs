@@ -57,6 +57,10 @@ pub(crate) struct Node {
     /// Rises with every start and every crash: what was meant for another life does not reach this one.
     pub(crate) life: u64,
     pub(crate) incarnation: u64,
+    /// Its disk was damaged, or replaced, since it started.
+    pub(crate) suspect: bool,
+    /// It lost something, and has not got it back yet.
+    pub(crate) recovers: bool,
     /// Cannot be started from its disk.
     pub(crate) halted: bool,
     pub(crate) clock: Clock,
@@ -111,6 +115,8 @@ impl Node {
             replica: None,
             life: 0,
             incarnation: 0,
+            suspect: false,
+            recovers: false,
             halted: false,
             clock: Clock::new(settings.replica.tick_us, settings.drift_per_million, &mut clock),
             inbox: VecDeque::new(),
@@ -223,6 +229,9 @@ impl World {
         }
         let now = self.now;
         let node = &mut self.nodes[at];
+        node.recovers = replica.status().recovering;
+        node.suspect = false;
+        self.marks.hit_if(node.recovers, Mark::PeerRecovering);
         node.replica = Some(Box::new(replica));
         node.inbox.clear();
         node.busy_until = 0;
@@ -262,6 +271,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.life += 1;
         node.halted = true;
+        self.marks.hit_if(node.suspect, Mark::HaltedOnDisk);
         self.marks.hit(Mark::StartHalted);
         let id = id_of(at);
         self.trace.tell(self.now, || format!("n{id} halts: {why}"));
@@ -300,6 +310,7 @@ impl World {
             PeerState::Candidate => self.marks.hit(Mark::CrashOfCandidate),
             PeerState::Follower => {}
         }
+        self.marks.hit_if(replica.status().recovering, Mark::CrashWhileRecovering);
         count_marks(&mut self.marks, &replica);
         drop(replica);
         self.marks.hit(Mark::Crash);
