@@ -8,6 +8,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// A member that ended so often without a reason is not started again.
+const ENDS: u64 = 3;
+
 /// One server.
 #[derive(Debug)]
 pub struct Member {
@@ -27,6 +30,8 @@ pub struct Member {
     pub halted: bool,
     child: Option<Child>,
     paused: bool,
+    /// How often it ended without a reason.
+    ends: u64,
 }
 
 /// All of them. Dropping it kills them.
@@ -71,6 +76,7 @@ impl Cluster {
                 halted: false,
                 child: None,
                 paused: false,
+                ends: 0,
             });
         }
         assert!(members.len() == MEMBERS, "three members");
@@ -177,6 +183,9 @@ impl Cluster {
             member.child = None;
             ended.push(number);
             if member.excuse.is_none() {
+                member.ends += 1;
+                // It will not come back; the finding is made.
+                member.halted = member.ends >= ENDS;
                 let tail = tail(&member.log);
                 self.findings.push(format!("{} ended by itself ({status}): {tail}", member.name));
             }
@@ -236,6 +245,6 @@ pub fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    let text = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" | ");
+    let text = lines.get(lines.len().saturating_sub(2)..).unwrap_or_default().join(" | ");
     text.chars().take(1200).collect()
 }

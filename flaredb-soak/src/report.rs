@@ -115,7 +115,10 @@ impl Report {
             lines.push(format!("  the checker's eyes  {caught} of {told} falsified copies of this history rejected"));
         }
         if !self.halted.is_empty() {
-            lines.push(format!("  stay down           {} (damaged disk, as they say)", self.halted.join(", ")));
+            lines.push(format!(
+                "  stay down           {} (their disks are damaged, or they ended too often)",
+                self.halted.join(", ")
+            ));
         }
         if let Some(revision) = self.undecided {
             lines.push(format!("  not decided         from revision {revision} on: too many unknown writes fit"));
