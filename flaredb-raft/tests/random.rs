@@ -1,7 +1,7 @@
 //! Random runs: a cluster of three under lost, repeated and reordered messages, partitions, slow disks, crashes that lose what
-//! was not durable, disks that lose what was durable or are replaced, compaction and transfers, with the cluster-wide checker on. Then everything heals and progress is required.
-//! A failure prints the seed; `RAFT_SEED=n cargo test --test random` runs that one alone,
-//! `RAFT_SEEDS=n` the first n.
+//! was not durable, disks that lose what was durable or are replaced, compaction and transfers, with the cluster-wide checker
+//! on. Then everything heals and progress is required. A failure prints the seed; `RAFT_SEED=n cargo test --test random` runs
+//! that one alone, `RAFT_SEEDS=n` the first n.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
