@@ -64,7 +64,8 @@ impl Greeting {
         for field in [0x5707_a6e1_u64, 1] {
             body.extend_from_slice(&field.to_le_bytes());
         }
-        body.extend_from_slice(&[0; 1 + 3 * 8 + 1]);
+        body.extend_from_slice(&[0; 1 + 3 * 8]);
+        body.extend_from_slice(&[3, 0, 1, 0, 0]);
         body.extend_from_slice(&[2, 0, b'x', b'y', 0]);
         let mut bytes = self.magic.to_vec();
         bytes.extend_from_slice(&self.version.to_le_bytes());
@@ -316,7 +317,7 @@ async fn random_frames_do_not_harm_a_node() {
 
 /// The parts of a snapshot, after `transport/snapshot_wire.rs`.
 mod parts {
-    pub fn header(term: u64, index: u64, last_term: u64, voters: &[u64]) -> Vec<u8> {
+    pub(super) fn header(term: u64, index: u64, last_term: u64, voters: &[u64]) -> Vec<u8> {
         let mut part = vec![1];
         for number in [term, index, last_term] {
             part.extend_from_slice(&number.to_le_bytes());
@@ -328,7 +329,7 @@ mod parts {
         part
     }
 
-    pub fn rows(rows: &[(&[u8], &[u8])]) -> Vec<u8> {
+    pub(super) fn rows(rows: &[(&[u8], &[u8])]) -> Vec<u8> {
         let mut part = vec![2];
         for (key, value) in rows {
             part.extend_from_slice(&(key.len() as u32).to_le_bytes());
@@ -339,7 +340,7 @@ mod parts {
         part
     }
 
-    pub fn end(rows: u64, hash: u64) -> Vec<u8> {
+    pub(super) fn end(rows: u64, hash: u64) -> Vec<u8> {
         [&[3][..], &rows.to_le_bytes(), &hash.to_le_bytes()].concat()
     }
 }

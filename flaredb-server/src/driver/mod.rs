@@ -288,6 +288,7 @@ impl Driver {
 
     fn on_tick(&mut self) -> Result<(), Failure> {
         self.tend_snapshots();
+        self.maybe_take_over();
         if self.sizes_at.elapsed() >= SIZES_EVERY {
             self.publish_sizes();
         }
@@ -302,10 +303,7 @@ impl Driver {
         let id = match report {
             Some(LogReport::Written { id }) => id,
             Some(LogReport::Switched(switched)) => return self.on_switched(*switched),
-            Some(LogReport::Noted) => {
-                self.on_noted();
-                return Ok(());
-            }
+            Some(LogReport::Noted) => return Ok(()),
             Some(LogReport::Failed(failure)) => return Err(failure),
             None => return Err(Failure::Ended("the log thread".to_owned())),
         };
@@ -325,7 +323,7 @@ impl Driver {
                 }
             }
             PeerEvent::Unreachable(peer) => self.replica.step(Input::Unreachable { peer })?,
-            PeerEvent::Met { peer, standing, position } => self.on_met(peer, standing, position)?,
+            PeerEvent::Met { peer, standing, former, position } => self.on_met(peer, standing, former, position)?,
             PeerEvent::SnapshotOffered(offer) => self.on_snapshot_offered(offer),
             PeerEvent::SnapshotReceived(received) => self.on_snapshot_received(received)?,
             PeerEvent::SnapshotSent { to, id, outcome } => self.on_snapshot_sent(to, id, outcome)?,

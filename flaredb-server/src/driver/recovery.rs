@@ -2,21 +2,25 @@
 //! they are, and votes only when its log is there again.
 //!
 //! The core's rules are R15 (`flaredb-raft/src/recovery.rs`); that something is wrong is found by the storage at start, or by
-//! the others' memory (`transport/acquaintances.rs`). Positions count from the moment this process started: what the disk that
+//! the others' memory (`flaredb_replica::acquaintance`). Positions count from the moment this process started: what the disk that
 //! is gone promised was promised before.
 
 use super::{Driver, Failure};
-use crate::transport::Standing;
-use flaredb_raft::EntryId;
-use flaredb_replica::Input;
+use crate::transport::Position;
+use flaredb_replica::{
+    Input,
+    acquaintance::{Credentials, Inquiry, Standing},
+};
 use flaredb_storage::Recovery;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Recovering {
-    /// What the others vouch for: term and position.
-    positions: BTreeMap<u64, (u64, EntryId)>,
+    /// What the others vouch for.
+    inquiry: Inquiry,
+    /// Disks that the others remember in the place of this one, and whose promises are not taken over yet.
+    former: Vec<Credentials>,
     begun: bool,
     /// The core knows until when.
     told: bool,
@@ -36,7 +40,6 @@ impl Driver {
             Recovery::Unknown => {
                 tracing::warn!(node = %self.name, "recovering: what this member promised is not known, it asks all others");
                 self.recovering.begun = true;
-                self.memory.set_aware();
                 self.replica.step(Input::Recover { until: None, term: 0 })?;
             }
         }
@@ -47,11 +50,14 @@ impl Driver {
         &mut self,
         peer: u64,
         standing: Standing,
-        position: Option<(u64, EntryId)>,
+        former: Option<Credentials>,
+        position: Position,
     ) -> Result<(), Failure> {
         if let Some((term, last)) = position {
-            let known = self.recovering.positions.entry(peer).or_default();
-            *known = (known.0.max(term), known.1.max(last));
+            self.recovering.inquiry.report(peer, term, Some(last));
+        }
+        if standing == Standing::Replaced {
+            self.recovering.former.extend(former);
         }
         if standing == Standing::Replaced && !self.recovering.begun {
             tracing::error!(
@@ -67,23 +73,33 @@ impl Driver {
         self.tell_when_all_are_heard()
     }
 
-    /// The log thread has noted on the disk that this member must recover.
-    pub(super) fn on_noted(&mut self) {
-        if !self.memory.is_aware() {
-            self.memory.set_aware();
-            self.transport.greet_anew();
+    /// Each tick: once everything that was promised is here, durably, term and vote included, the former disks are this one's.
+    pub(super) fn maybe_take_over(&mut self) {
+        let is_whole = self.recovering.told && !self.replica.status().recovering && self.after_write.is_none();
+        if !is_whole || self.recovering.former.is_empty() || self.replica.has_output() {
+            return;
         }
+        let former = std::mem::take(&mut self.recovering.former);
+        let (memory, transport, node) = (Arc::clone(&self.memory), self.transport.clone(), self.name.clone());
+        tokio::spawn(async move {
+            match tokio::task::spawn_blocking(move || memory.take_over(&former)).await {
+                // The others replace what they remember when they are greeted.
+                Ok(Ok(())) => transport.greet_anew(),
+                Ok(Err(error)) => {
+                    tracing::warn!(%node, %error, "the end of the recovery cannot be stored; the next start recovers again")
+                }
+                Err(error) => tracing::error!(%node, %error, "storing the end of the recovery ended in a bug"),
+            }
+        });
     }
 
     fn tell_when_all_are_heard(&mut self) -> Result<(), Failure> {
-        let Recovering { positions, begun, told, .. } = &mut self.recovering;
-        let others = self.cluster.members.len().saturating_sub(1);
-        if !*begun || *told || positions.len() < others {
+        let Recovering { inquiry, begun, told, .. } = &mut self.recovering;
+        let voters: Vec<u64> = self.cluster.members.iter().map(|member| member.id).collect();
+        let Some((until, term)) = inquiry.outcome(self.cluster.member_id, &voters).filter(|_| *begun && !*told) else {
             return Ok(());
-        }
+        };
         *told = true;
-        let term = positions.values().map(|(term, _)| *term).max().unwrap_or_default();
-        let until = positions.values().map(|(_, last)| *last).max().unwrap_or_default();
         tracing::warn!(node = %self.name, term, %until, "recovering: all others were heard; this member catches up with them");
         self.log.recover(Some(until));
         Ok(self.replica.step(Input::Recover { until: Some(until), term })?)

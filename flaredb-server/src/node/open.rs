@@ -4,9 +4,9 @@ use super::{REGION_ID, StartError};
 use crate::{
     config::{NodeConfig, StorageProfile},
     identity::ClusterIdentity,
-    transport::{Credentials, Memory},
+    transport::Memory,
 };
-use flaredb_replica::{Replica, ReplicaConfig};
+use flaredb_replica::{Replica, ReplicaConfig, acquaintance::Credentials};
 use flaredb_storage::{
     DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, OpenError, Recovery,
 };

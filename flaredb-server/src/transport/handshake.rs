@@ -7,14 +7,14 @@
 //! ```text
 //! magic "FLRP" | version u16 | verdict u8 (0 in the dialler's) | body length u16 | crc32 of the body u32 | body
 //! body = cluster u64, region u64, sender u64, target u64, incarnation u64, purpose u8, storage id u64, its incarnation u64,
-//!        flags u8 (1: aware, 2: the position is known), term u64, index u64, term of the index u64,
-//!        count u8, count * (member u64, storage id u64, incarnation u64), name, count u8, count * client URL
+//!        position known u8, term u64, index u64, term of the index u64, length u16, acquaintances
+//!        (`flaredb_replica::acquaintance`), name, count u8, count * client URL
 //! text = length u16, UTF-8
 //! ```
 //! Magic, version and verdict stay where they are in every later version, so that a refusal can always be understood.
 
-use super::acquaintances::{Acquaintances, Credentials};
 use flaredb_raft::EntryId;
+use flaredb_replica::acquaintance::{Acquaintances, Credentials};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -25,10 +25,6 @@ const MAGIC: [u8; 4] = *b"FLRP";
 const HEAD_BYTES: usize = 13;
 /// Name and URLs of a member are short; 64 KiB would be allocated for any stranger otherwise.
 const BODY_BYTES_MAX: u16 = 8 << 10;
-/// More members than any configuration names.
-const ACQUAINTANCES_MAX: usize = 64;
-const AWARE: u8 = 1;
-const POSITION_KNOWN: u8 = 2;
 
 /// What a connection is for. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +61,9 @@ pub struct Greeting {
     pub purpose: Purpose,
     /// The speaker's disk.
     pub credentials: Credentials,
-    /// The speaker knows, durably, that its disk holds less than it promised.
-    pub aware: bool,
     /// The speaker's term, and the log position that it vouches for. None while it does not know.
     pub position: Option<(u64, EntryId)>,
-    /// What the speaker remembers of the others' disks.
+    /// What the speaker remembers of the others' disks, and those that it has taken over.
     pub acquaintances: Acquaintances,
     /// The speaker's name.
     pub name: String,
@@ -147,7 +141,6 @@ pub(crate) fn encode(greeting: &Greeting, verdict: Option<Refusal>) -> Vec<u8> {
         incarnation,
         purpose,
         credentials,
-        aware,
         position,
         acquaintances,
         name,
@@ -159,14 +152,12 @@ pub(crate) fn encode(greeting: &Greeting, verdict: Option<Refusal>) -> Vec<u8> {
     }
     body.push(purpose.code());
     put(&[credentials.storage_id, credentials.incarnation], &mut body);
-    body.push(u8::from(*aware) * AWARE + u8::from(position.is_some()) * POSITION_KNOWN);
+    body.push(u8::from(position.is_some()));
     let (term, last) = position.unwrap_or_default();
     put(&[term, last.index, last.term], &mut body);
-    let known: Vec<_> = acquaintances.0.iter().take(ACQUAINTANCES_MAX).collect();
-    body.push(u8::try_from(known.len()).unwrap_or(0));
-    for (member, Credentials { storage_id, incarnation }) in known {
-        put(&[*member, *storage_id, *incarnation], &mut body);
-    }
+    let known = acquaintances.encode();
+    body.extend_from_slice(&u16::try_from(known.len()).unwrap_or(u16::MAX).to_le_bytes());
+    body.extend_from_slice(&known);
     text(name, &mut body);
     // Clients of an address that does not fit will not learn it from here; the handshake must not fail for it.
     let urls: Vec<&String> = client_urls.iter().filter(|url| url.len() <= 255).take(16).collect();
@@ -218,7 +209,6 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Receive
 
 fn decode(body: &[u8]) -> Option<Greeting> {
     let rest = &mut &*body;
-    let flags;
     let greeting = Greeting {
         cluster_id: integer(rest)?,
         region_id: integer(rest)?,
@@ -230,24 +220,20 @@ fn decode(body: &[u8]) -> Option<Greeting> {
             [Purpose::Messages, Purpose::Snapshot].into_iter().find(|purpose| purpose.code() == code)?
         },
         credentials: Credentials { storage_id: integer(rest)?, incarnation: integer(rest)? },
-        aware: {
-            flags = byte(rest)?;
-            if flags & !(AWARE | POSITION_KNOWN) != 0 {
-                return None;
-            }
-            flags & AWARE != 0
-        },
         position: {
+            let known = byte(rest)?;
             let position = (integer(rest)?, EntryId { index: integer(rest)?, term: integer(rest)? });
-            (flags & POSITION_KNOWN != 0).then_some(position)
+            match known {
+                0 => None,
+                1 => Some(position),
+                _ => return None,
+            }
         },
         acquaintances: {
-            let count = byte(rest)?;
-            let one = |_| {
-                let member = integer(rest)?;
-                Some((member, Credentials { storage_id: integer(rest)?, incarnation: integer(rest)? }))
-            };
-            Acquaintances((0..count).map(one).collect::<Option<_>>()?)
+            let (length, left) = rest.split_first_chunk()?;
+            let (bytes, left) = left.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+            *rest = left;
+            Acquaintances::decode(bytes).ok()?
         },
         name: read_text(rest)?,
         client_urls: {
@@ -303,9 +289,12 @@ mod tests {
             incarnation: u64::MAX,
             purpose: Purpose::Snapshot,
             credentials: Credentials { storage_id: 5, incarnation: 6 },
-            aware: true,
             position: Some((7, EntryId { index: 8, term: 9 })),
-            acquaintances: Acquaintances([(10, Credentials { storage_id: 11, incarnation: 12 })].into()),
+            acquaintances: {
+                let mut known = Acquaintances::default();
+                known.meet(10, Credentials { storage_id: 11, incarnation: 12 }, &[]);
+                known
+            },
             name: "n1".into(),
             client_urls: vec!["http://a:1".into(), "http://b:2".into()],
         }

@@ -5,12 +5,12 @@
 //! as long as one connection lives; the core needs no more.
 
 mod accept;
-mod acquaintances;
 mod address;
 mod dial;
 mod frame;
 mod handshake;
 mod log_gate;
+mod memory;
 mod outbox;
 mod roster;
 mod snapshot_receive;
@@ -18,16 +18,17 @@ mod snapshot_send;
 mod snapshot_wire;
 mod socket;
 
-pub use acquaintances::{Acquaintances, Credentials, Memory, Standing};
 pub use address::{AddressError, PeerAddress};
 pub use frame::FRAME_BYTES_MAX;
 pub use handshake::{Greeting, HandshakeError, PROTOCOL_VERSION, Purpose, Refusal};
+pub use memory::{Memory, Position};
 pub use roster::Roster;
 pub use snapshot_receive::{Offer, Received};
 pub use snapshot_send::{Outgoing, SnapshotError};
 
 use crate::counters::Counters;
 use flaredb_raft::{EntryId, Message};
+use flaredb_replica::acquaintance::{Credentials, Standing};
 use flaredb_storage::{DataDir, DataOptions};
 use log_gate::LogGate;
 use outbox::Outbox;
@@ -126,8 +127,10 @@ pub enum PeerEvent {
         peer: u64,
         /// What it remembers of this member's disk.
         standing: Standing,
+        /// That disk, if it remembers one.
+        former: Option<Credentials>,
         /// Its term, and the position that it vouches for.
-        position: Option<(u64, EntryId)>,
+        position: Position,
     },
     /// The outgoing connection to this peer broke; what was on its way may be lost.
     Unreachable(u64),
@@ -147,6 +150,7 @@ pub enum PeerEvent {
 }
 
 /// The sending side, owned by the driver. The tasks behind it end with the runtime.
+#[derive(Clone)]
 pub struct Transport {
     shared: Arc<Shared>,
 }
@@ -261,19 +265,17 @@ impl Shared {
     async fn meet(&self, greeting: &Greeting) -> bool {
         let Local { member_id, memory, name, .. } = &self.local;
         let (peer, memory) = (greeting.sender, Arc::clone(memory));
-        let standing = greeting.acquaintances.standing(*member_id, memory.own());
-        let (ids, credentials, aware) = ((*member_id, peer), greeting.credentials, greeting.aware);
-        let heard = greeting.acquaintances.clone();
-        let remembered = tokio::task::spawn_blocking(move || memory.meet(ids, credentials, aware, &heard));
-        match remembered.await {
-            Ok(Ok(())) => {}
+        let (ids, shown, told) = ((*member_id, peer), greeting.credentials, greeting.acquaintances.clone());
+        let remembered = tokio::task::spawn_blocking(move || memory.meet(ids, shown, &told));
+        let (standing, former) = match remembered.await {
+            Ok(Ok(met)) => met,
             Ok(Err(error)) => {
                 tracing::error!(node = %name, %error, "what is known of a member's disk cannot be stored");
                 return false;
             }
             Err(_) => return false,
-        }
-        self.events.send(PeerEvent::Met { peer, standing, position: greeting.position }).await.is_ok()
+        };
+        self.events.send(PeerEvent::Met { peer, standing, former, position: greeting.position }).await.is_ok()
     }
 }
 
@@ -288,7 +290,6 @@ impl Local {
             incarnation,
             purpose,
             credentials: memory.own(),
-            aware: memory.is_aware(),
             position: memory.position(),
             acquaintances: memory.known(),
             name,

@@ -101,10 +101,8 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{
-        acquaintances::{Acquaintances, Credentials},
-        handshake::Purpose,
-    };
+    use crate::transport::handshake::Purpose;
+    use flaredb_replica::acquaintance::{Acquaintances, Credentials};
 
     fn greeting(incarnation: u64) -> Greeting {
         Greeting {
@@ -115,7 +113,6 @@ mod tests {
             incarnation,
             purpose: Purpose::Messages,
             credentials: Credentials { storage_id: 1, incarnation: 1 },
-            aware: false,
             position: None,
             acquaintances: Acquaintances::default(),
             name: "n7".into(),

@@ -196,7 +196,11 @@ impl Shared {
 /// Passes on what comes, up to the end, or until the writer has given up (it says why).
 async fn feed(stream: &mut TcpStream, buffer: &mut BytesMut, steps: mpsc::Sender<Step>) -> Result<(), Option<Verdict>> {
     loop {
-        let step = match next(stream, buffer).await? {
+        let part = tokio::select! {
+            part = next(stream, buffer) => part?,
+            () = steps.closed() => return Ok(()),
+        };
+        let step = match part {
             Part::Rows(rows) => Step::Rows(rows),
             Part::End(end) => Step::End(end),
             Part::Header(_) | Part::Answer(_) => return Err(Some(Verdict::Damaged)),
