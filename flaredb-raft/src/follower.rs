@@ -41,7 +41,9 @@ impl<S: RaftStorage> Peer<S> {
         }
         let last_new = prev.index + to_u64(entries.len());
         let is_heartbeat = entries.is_empty();
-        if self.log.splice(entries)?.is_err() {
+        let spliced = self.log.splice(entries)?;
+        self.drop_ack_of_removed();
+        if spliced.is_err() {
             self.counters.conflict_below_commit += 1;
             return Ok(());
         }
@@ -54,6 +56,14 @@ impl<S: RaftStorage> Peer<S> {
             if mutant!(HeartbeatAcksWholeLog) { self.log.persisted() } else { last_new.min(self.log.persisted()) };
         self.acknowledge(Ack { to: from, round, matched: if is_heartbeat { durable_match } else { last_new } });
         Ok(())
+    }
+
+    /// A leader does not contradict itself within its term. If one does all the same, what it replaced is not acknowledged.
+    fn drop_ack_of_removed(&mut self) {
+        let last = self.log.last().index;
+        if let Role::Follower(Follower { ack, .. }) = &mut self.role {
+            *ack = ack.filter(|ack| ack.matched <= last);
+        }
     }
 
     /// Answers now if everything it says is durable; otherwise the answer joins the one that waits for a write. A match below

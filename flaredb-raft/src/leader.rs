@@ -73,7 +73,7 @@ impl Leader {
         self.scratch.push(persisted);
         self.scratch.extend(self.followers.values().map(|progress| progress.state.match_index));
         if mutant!(CommittedByMinority) {
-            self.scratch.sort_unstable();
+            self.scratch.sort_unstable_by(|a, b| b.cmp(a));
             self.scratch.pop();
             self.scratch.push(u64::MAX);
             return reached_by_majority(&mut self.scratch);

@@ -727,3 +727,20 @@ fn a_stalled_write_and_a_broken_connection_change_nothing_that_is_durable() {
     peer.step(Event::Campaign).unwrap();
     assert_eq!(peer.status().state, PeerState::Follower);
 }
+
+/// Found by fuzzing (`fuzz/corpus/core_step/ack-of-truncated`). No honest leader does this; whoever does must not end the process.
+#[test]
+fn a_leader_that_contradicts_itself_gets_no_ack_of_what_it_replaced() {
+    let mut peer = peer_with(hard_state(3, None, 0), vec![]);
+    let three = vec![entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 1, "c")];
+    peer.step(message(2, 1, 3, append(id(0, 0), three, 0))).unwrap();
+    peer.step(message(2, 1, 3, append(id(0, 0), vec![entry(1, 2, "d")], 0))).unwrap();
+    peer.check_invariants();
+    let (sent, _) = settle(&mut peer);
+    peer.check_invariants();
+    let matched = sent.iter().filter_map(|message| match message.body {
+        Body::AppendEntriesResponse { result: AppendResult::Accepted { match_index }, .. } => Some(match_index),
+        _ => None,
+    });
+    assert_eq!(matched.max(), Some(1), "only what is in the log is acknowledged");
+}
