@@ -361,7 +361,9 @@ async fn a_snapshot_that_is_damaged_stale_or_something_else_is_dropped() {
     let mut flipped = rows.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let (taken, not_wanted, damaged, not_stored) = (0, 1, 2, 3);
-    let cases: [(&str, Vec<Vec<u8>>, Option<u8>); 12] = [
+    // What it is, what is sent, and the verdict.
+    type Case = (&'static str, Vec<Vec<u8>>, Option<u8>);
+    let cases: [Case; 12] = [
         ("no header", vec![rows.clone()], Some(damaged)),
         ("two headers", vec![good.clone(), good.clone()], Some(damaged)),
         ("an unknown part", vec![good.clone(), frame(&[9])], Some(damaged)),
