@@ -42,9 +42,9 @@ marks! {
     DiskRot, DiskMisdirect, DiskStale, DiskUnreadable, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, CrashKilled, CrashPowerCut,
     CrashInsideDiskSequence, CrashDuringStart,
     // Snapshots.
-    SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotDuplicated, SnapshotInstalled, SnapshotOutdated, SnapshotToDownNode,
+    SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotInstalled, SnapshotToDownNode,
     // Consensus, as seen from outside.
-    LeaderElected, LeaderLost, TermRose, LeaderStepsDown, CandidateGivesUp, LogSuffixReplaced, CommitOfOldTermEntry, TransferAsked,
+    LeaderElected, LeaderLost, TermRose, LeaderStepsDown, CandidateGivesUp, LogSuffixReplaced, TransferAsked,
     MessagePreVote, MessagePreVoteGranted, MessagePreVoteRefused, MessageRequestVote, MessageVoteGranted, MessageVoteRefused,
     MessageAppend, MessageHeartbeat, MessageAccepted, MessageRejected, MessageLost, MessageInstallSnapshot, MessageTimeoutNow,
     MessageReadIndex, MessageReadIndexAnswered, MessageReadIndexFailed, MessagePropose, MessageProposeRefused,

@@ -260,6 +260,8 @@ impl Network {
                     link.cuts = 0;
                     link.clogged_until = 0;
                     link.storm_until = 0;
+                    // What was held back comes late; what is sent from now on does not wait for it.
+                    link.last_arrival = 0;
                 }
             }
         }

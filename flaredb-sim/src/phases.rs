@@ -33,7 +33,9 @@ impl World {
         let Some(core) = self.choose_core() else { return };
         self.heal(&core);
         let settings = &self.settings;
+        // A write that a stalled disk has taken comes back when the stall ends.
         let disks = 20 * (settings.disk.sync_us + settings.disk.jitter_us) + 6 * settings.disk.flush_us;
+        let disks = disks + settings.disk.stall_us;
         let network = 40 * (settings.network.delay_us + settings.network.jitter_us);
         let requests = u64::from(settings.replica.request_timeout_ticks) * settings.replica.tick_us * 6 / 5 + 4_000_000;
         let margin = disks + network + requests;

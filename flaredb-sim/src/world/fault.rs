@@ -142,9 +142,13 @@ impl World {
 
     /// Something that was durable is not as it was; found at the next start.
     fn damage(&mut self, at: usize, draw: &mut Draw) {
-        if !self.may_damage(at) {
+        // Between two syncs of the mark, damage to the end of the log together with a power cut looks like a write that was never
+        // finished: nothing on the disk could tell. So the power stays on until the damage is found, and was on before.
+        if !self.may_damage(at) || (!self.nodes[at].is_up() && self.nodes[at].last_death == Death::PowerCut) {
             return;
         }
+        self.nodes[at].disk.sim.forget_planned();
+        self.nodes[at].death = Death::Killed;
         for _ in 0..if draw.below(4) == 0 { 2 } else { 1 } {
             let fault = *draw.pick(&SECTOR_FAULTS);
             // Who loses its identity, or the mark of what it promised, has to be told by the others: see `acquaintance`.
@@ -198,6 +202,7 @@ impl World {
         let points = u32::try_from(draw.below(40)).unwrap_or(0);
         let (power, inside) = (draw.below(2) == 0, draw.below(3) == 0);
         let node = &mut self.nodes[at];
+        let (power, inside) = (power && !node.suspect, inside && !node.suspect);
         if node.is_up() {
             node.outage_us = outage_us;
             node.death = if power { Death::PowerCut } else { Death::Killed };

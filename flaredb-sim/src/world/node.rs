@@ -78,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) crash_at: Option<Mark>,
     /// And in this way.
     pub(crate) death: Death,
+    /// How it died last.
+    pub(crate) last_death: Death,
     /// How long it stays down after that.
     pub(crate) outage_us: u64,
     /// Messages that wait for the write under way.
@@ -128,6 +130,7 @@ impl Node {
             crash_in: None,
             crash_at: None,
             death: Death::Killed,
+            last_death: Death::Killed,
             outage_us: 0,
             after_write: None,
             truncate_to: None,
@@ -261,7 +264,8 @@ impl World {
         self.marks.hit(Mark::CrashDuringStart);
         self.trace.tell(self.now, || format!("n{id} cannot start: {error}"));
         let node = &mut self.nodes[at];
-        node.disk.crash(if *error == DiskError::PowerCut { Death::PowerCut } else { Death::Killed });
+        node.last_death = if *error == DiskError::PowerCut { Death::PowerCut } else { Death::Killed };
+        node.disk.crash(node.last_death);
         node.life += 1;
         let life = node.life;
         self.schedule(self.settings.outage_us.0, Happening::Start { node: at, life });
@@ -319,6 +323,7 @@ impl World {
         self.marks.hit_if(now - node.started_at < 1_000_000, Mark::CrashTwiceQuickly);
         self.marks.hit(if death == Death::Killed { Mark::CrashKilled } else { Mark::CrashPowerCut });
         node.disk.crash(death);
+        node.last_death = death;
         node.life += 1;
         node.crashed_at = now;
         node.inbox.clear();
