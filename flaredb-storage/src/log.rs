@@ -189,7 +189,8 @@ impl Opening<'_> {
         let chain = if plan.restart_at.is_some() { CHAIN_START } else { examined.last_chain };
         let (acked, acked_chain) = match recovery {
             Recovery::Complete => (Some(end), chain),
-            Recovery::Until(until) => (Some(until), self.chain_of(until, plan)),
+            // Not the old value: a snapshot on the way back makes the chain begin anew.
+            Recovery::Until(until) => (Some(until), CHAIN_UNKNOWN),
             Recovery::Unknown => (None, CHAIN_UNKNOWN),
         };
         // The promise before anything changes: a crash from here on leads back to here.
@@ -257,12 +258,6 @@ impl Opening<'_> {
             self.dir.set_made(made)?;
         }
         Ok(marks)
-    }
-
-    /// Still that of the mark, if the log continues the one that it was made of.
-    fn chain_of(&self, until: EntryId, plan: &Plan) -> u64 {
-        let mark = self.evidence.mark().filter(|mark| mark.acked == until && plan.restart_at.is_none());
-        mark.map_or(CHAIN_UNKNOWN, |mark| mark.acked_chain)
     }
 
     fn say(&self, examined: &Examined, plan: &Plan, recovery: Recovery) {

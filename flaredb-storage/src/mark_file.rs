@@ -35,15 +35,19 @@ pub(crate) enum StoredMark {
 /// Reads the mark of a member's folder.
 pub(crate) fn read(member: &Path) -> Result<StoredMark, OpenError> {
     let path = member.join(MARK_FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    let file = match File::open(&path) {
+        Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(StoredMark::Missing),
         Err(error) => return Err(OpenError::io(path, &error)),
     };
-    let distance = usize::try_from(SLOT_DISTANCE).unwrap_or(usize::MAX);
-    let slots = [0, distance].map(|at| bytes.get(at..at.saturating_add(SLOT_BYTES)).unwrap_or(&[]));
-    let readable = slots.iter().filter(|slot| mark::decode(slot).is_some()).count();
-    Ok(match mark::decode_both(slots[0], slots[1]) {
+    let slots = [0, SLOT_DISTANCE].map(|at| {
+        let mut slot = [0; SLOT_BYTES];
+        // A slot that the disk does not give back is as good as a torn one: the other may be whole.
+        file.read_exact_at(&mut slot, at).map_or([0; SLOT_BYTES], |()| slot)
+    });
+    let readable = slots.iter().filter(|slot| mark::decode(*slot).is_some()).count();
+    let [first, second] = &slots;
+    Ok(match mark::decode_both(first, second) {
         Some((generation, mark)) => StoredMark::Read { generation, mark, slots: readable },
         None => StoredMark::Damaged,
     })
@@ -142,9 +146,9 @@ impl MarkFile {
         Ok(())
     }
 
-    /// Into the slot that does not hold the newest.
+    /// Into the slot that does not hold the newest durable one: never are both at the mercy of one power cut.
     fn put(&mut self, mark: Mark) -> std::io::Result<()> {
-        let generation = self.generation.saturating_add(1);
+        let generation = self.generation.saturating_add(if self.unsynced.is_some() { 2 } else { 1 });
         let at = slot_of(generation).saturating_mul(SLOT_DISTANCE);
         self.file.write_all_at(&mark::encode(generation, &mark), at)?;
         (self.generation, self.mark) = (generation, mark);
