@@ -60,6 +60,11 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
             }
             25 => world.compact(u.int_in_range(0..=3)?),
             26 => world.crash(small),
+            27 => {
+                let until = if u.ratio(3, 4)? { Some(position(u, world.peer.last())?) } else { None };
+                let term = number(u, world.peer.status().term)?;
+                world.step(Event::Recover { until, term });
+            }
             _ => world.finish_writes(),
         }
         world.take_effects();
@@ -107,6 +112,12 @@ impl World {
             }
             let effects = self.peer.take_effects();
             self.peer.check_invariants();
+            let votes = |m: &Message| {
+                let vote = matches!(m.body, Body::RequestVoteResponse { granted: true } | Body::RequestVote { .. });
+                vote && m.term == self.peer.status().term
+            };
+            let says_vote = effects.send_now.iter().any(votes) && self.peer.status().recovering;
+            assert!(!says_vote, "who has lost something neither votes nor campaigns");
             assert!(effects.write.is_none() || self.writing.is_none(), "one write is out at a time");
             assert!(effects.write.is_some() || effects.send_after_write.is_empty(), "nothing waits for no write");
             self.writing = effects.write.or(self.writing.take());
@@ -221,8 +232,9 @@ fn append(u: &mut Unstructured<'_>, around: EntryId, term: u64, last: EntryId) -
 }
 
 fn append_result(u: &mut Unstructured<'_>, around: EntryId, last: EntryId) -> Result<AppendResult> {
-    Ok(match u.int_in_range(0..=1)? {
+    Ok(match u.int_in_range(0..=2)? {
         0 => AppendResult::Accepted { match_index: number(u, last.index)? },
+        1 => AppendResult::Lost { last: position(u, around)? },
         _ => AppendResult::Rejected { prev_index: number(u, last.index)?, hint: position(u, around)? },
     })
 }
