@@ -43,7 +43,8 @@ impl Truncation {
     /// What a leader announces, if it is worth an entry. `all_have`: the least that any voter holds.
     pub(crate) fn announce(&mut self, config: &ReplicaConfig, all_have: u64) -> Option<u64> {
         let known = self.all_have.max(self.announced);
-        if !config.keep_log_for_all || all_have < known.saturating_add(config.snapshot_count.max(1)) {
+        // An announcement is an entry itself: if it alone were worth the next one, an idle cluster would announce for ever.
+        if !config.keep_log_for_all || all_have < known.saturating_add(config.snapshot_count.max(2)) {
             return None;
         }
         self.announced = all_have;
@@ -103,6 +104,15 @@ mod tests {
         assert_eq!(truncation.truncate(&config(10, 5), 1, 1000), None, "the host has not truncated yet");
         truncation.on_flushed(25);
         assert_eq!(truncation.truncate(&config(10, 5), 11, 1000), Some(20));
+    }
+
+    #[test]
+    fn an_announcement_is_no_reason_for_another() {
+        let mut truncation = truncation(0, 0);
+        assert_eq!(truncation.announce(&config(1, 0), 5), Some(5));
+        truncation.on_all_have(5);
+        assert_eq!(truncation.announce(&config(1, 0), 6), None, "only the announcement came in between");
+        assert_eq!(truncation.announce(&config(1, 0), 7), Some(7));
     }
 
     #[test]
