@@ -14,7 +14,7 @@ endif
 CARGO := cargo
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help prereqs build dev test conformance verify fix golden bench deny clean-dev
+.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench deny clean-dev
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,28 @@ ifneq ($(NEXTEST),)
 else
 	$(CARGO) test --release --locked --workspace
 endif
+
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+sim: ## 100,000 simulated clusters, a seed each, on all cores; resumable (rm target/sim.resume.json to begin anew)
+	@mkdir -p target
+	$(CARGO) run --release --locked -p flaredb-sim -- --seeds 100000 --jobs $(JOBS) --resume target/sim.resume.json
+
+mutants: ## put each known bug back and see that the simulator finds it
+	$(CARGO) run --release --locked -p flaredb-sim -- --mutants --seeds 2000 --jobs $(JOBS)
+
+model: ## every order of events within small bounds, on the real core
+	$(CARGO) run --release --locked -p flaredb-sim --bin flaredb-model
+
+SOAK_SECONDS := 300
+soak: build ## 10 minutes of faults on three real servers: 5 with cut links, 5 behind slow ones (SOAK_SECONDS=…, SOAK_FLAGS='--seed 7 …')
+	"$${CARGO_TARGET_DIR:-target}/release/flaredb-soak" --net namespaces --seconds $(SOAK_SECONDS) $(SOAK_FLAGS)
+	"$${CARGO_TARGET_DIR:-target}/release/flaredb-soak" --net proxy --seconds $(SOAK_SECONDS) $(SOAK_FLAGS)
+
+FUZZ_SECONDS := 600
+fuzz: ## every fuzz target for 10 minutes (needs cargo-fuzz and a nightly toolchain; FUZZ_SECONDS=…)
+	@cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+	    $(CARGO) +nightly fuzz run --sanitizer none --features server $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 conformance: prereqs ## KV answers compared with a real etcd (ETCD=/path/to/etcd)
 	@test -x "$(ETCD)" || { echo "make conformance needs an etcd 3.5 binary: ETCD=/path/to/etcd make conformance" >&2; exit 1; }

@@ -25,10 +25,15 @@ has_libclang && has_clang_headers || missing+=(libclang-dev)
 if [ "${1:-build}" = test ] && [ "${FLAREDB_SKIP_ETCDCTL:-0}" != 1 ] && [ -z "${ETCDCTL:-}" ] && ! command -v etcdctl >/dev/null; then
     missing+=(etcd-client)
 fi
+# The soak's links between real servers live in network namespaces; without these tools it goes without network faults.
+if [ "${1:-build}" = test ] && [ "${FLAREDB_SKIP_NAMESPACES:-0}" != 1 ] && [ "$(id -u)" -eq 0 ]; then
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v iptables >/dev/null || missing+=(iptables)
+fi
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-    echo "flaredb: installing ${missing[*]} (for RocksDB, its bindings and the etcdctl test)" >&2
+    echo "flaredb: installing ${missing[*]} (for RocksDB, its bindings and the tests)" >&2
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 elif command -v apt-get >/dev/null; then

@@ -29,6 +29,11 @@ fn server() -> PathBuf {
 
 /// Runs the harness; gives its exit code and its line of JSON.
 fn soak(arguments: &[&str]) -> (i32, Value) {
+    soak_where_possible(arguments).expect("nothing that needs rights was asked for")
+}
+
+/// None if the machine does not let it make the namespaces that it was told to use.
+fn soak_where_possible(arguments: &[&str]) -> Option<(i32, Value)> {
     let output = Command::new(env!("CARGO_BIN_EXE_flaredb-soak"))
         .arg("--server")
         .arg(server())
@@ -38,8 +43,11 @@ fn soak(arguments: &[&str]) -> (i32, Value) {
         .expect("flaredb-soak starts");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     print!("{stdout}{stderr}");
+    if output.status.code() == Some(2) && stderr.contains("--net none does without") {
+        return None;
+    }
     let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
-    (output.status.code().unwrap_or(-1), report)
+    Some((output.status.code().unwrap_or(-1), report))
 }
 
 fn assert_clean(code: i32, report: &Value) {
@@ -64,8 +72,11 @@ fn slow_late_and_breaking_links_break_nothing() {
         println!("left out: FLAREDB_SKIP_NAMESPACES=1");
         return;
     }
-    let (code, report) =
-        soak(&["--seconds", "12", "--seed", "8", "--faults", "network,kill", "--net", "proxy", "--rate", "200"]);
+    let arguments = ["--seconds", "12", "--seed", "8", "--faults", "network,kill", "--net", "proxy", "--rate", "200"];
+    let Some((code, report)) = soak_where_possible(&arguments) else {
+        println!("left out: this machine gives no network namespaces");
+        return;
+    };
     assert_clean(code, &report);
 }
 
