@@ -48,7 +48,7 @@ fn run_seeds(first: u64, count: u64, events: u64) -> Vec<RunReport> {
 
 #[test]
 fn no_seed_breaks_a_rule() {
-    let seeds = number("SIM_SEEDS").unwrap_or(100);
+    let seeds = number("SIM_SEEDS").unwrap_or(500);
     let reports = run_seeds(number("SIM_FIRST_SEED").unwrap_or(0), seeds, EVENTS);
     let mut broken = Vec::new();
     let mut marks = Marks::default();

@@ -90,6 +90,10 @@ impl Mirror {
         node.promise = owed.filter(|until| log.last() < *until);
         (node.is_up, node.has_started, node.incarnation, node.status) = (true, true, start.incarnation, None);
         (node.asked_hard_state, node.hard_state, node.writing) = (start.hard_state, start.hard_state, None);
+        // A write that a crash cut short may be there all the same, its vote too.
+        if let Some(candidate) = start.hard_state.voted_for {
+            node.votes.entry(start.hard_state.current_term).or_insert(candidate);
+        }
         (node.memory, node.asked) = (log.clone(), log.clone());
         node.durable = log;
         node.applied = start.applied;

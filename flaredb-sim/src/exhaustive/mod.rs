@@ -1,9 +1,9 @@
 //! The exhaustive model: every order of deliveries, timeouts, disk writes and crashes that three real peers can see within
 //! small bounds, breadth first, so that the first violation found is one of the shortest.
 //!
-//! The peers are `flaredb_raft::Peer` itself, over a disk by value ([`disk`]). What one peer does with one event depends on
-//! nothing else, so each (peer state, event) is run once and remembered ([`tables`]); a state of the whole is then a few
-//! numbers ([`state`]), and exploring ten million of them takes minutes.
+//! The peers are `flaredb_raft::Peer` itself, over a disk by value (`disk`). What one peer does with one event depends on
+//! nothing else, so each (peer state, event) is run once and remembered (`tables`); a state of the whole is then a few
+//! numbers (`state`), and exploring ten million of them takes minutes.
 //!
 //! The network never forgets: what was sent once may arrive at any time, in any order, any number of times, or never. So any
 //! number of lost, repeated and reordered messages is covered, and a state needs no record of what has arrived already.
