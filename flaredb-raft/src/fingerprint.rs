@@ -128,11 +128,24 @@ fn hash_role<H: Hasher>(role: &Role, now: u64, config: &Config, state: &mut H) {
 mod tests {
     use super::*;
     use crate::{Event, MemoryStorage};
-    use core::hash::BuildHasher;
-    extern crate std;
+
+    /// FNV-1a: no hasher comes without std.
+    struct Fnv(u64);
+
+    impl Hasher for Fnv {
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
 
     fn fingerprint(peer: &Peer<MemoryStorage>) -> u64 {
-        let mut hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
         peer.hash_state(&mut hasher);
         hasher.finish()
     }
