@@ -190,6 +190,14 @@ impl Flusher {
         self.inner.db.flush_cf(self.inner.cf()).map_err(|error| self.inner.broken(error))
     }
 
+    /// As [`DataStore::sizes`].
+    ///
+    /// # Errors
+    /// As [`DataStore::sizes`].
+    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.inner.sizes()
+    }
+
     /// Rewrites the files so that deleted rows take no space any more. Blocks for seconds to minutes, reading and writing up
     /// to the whole store; reads, writes and flushes go on beside it. Ends early when the [`DataStore`] is dropped. RocksDB
     /// reports a failure to the next write or flush, not here.

@@ -92,6 +92,21 @@ impl LogWriter {
         if write.sync { self.raise_mark(&write.hard_state, payload) } else { Ok(()) }
     }
 
+    /// True while a power cut would take the mark of the last batches back. An owner without work calls
+    /// [`LogWriter::sync_mark`] then.
+    pub fn mark_is_ahead(&self) -> bool {
+        self.marks.is_ahead()
+    }
+
+    /// Makes the mark durable.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write`].
+    pub fn sync_mark(&mut self) -> Result<(), LogError> {
+        self.check_alive()?;
+        self.marks.sync().map_err(|error| self.fail(error.0))
+    }
+
     /// Notes durably that this member must come back to `until` (None: to what the others will say) before it votes or leads:
     /// what the other members know of it, or what they said, was learnt after the start. Also across restarts, until the log's
     /// end is there.

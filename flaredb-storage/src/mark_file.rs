@@ -138,7 +138,12 @@ impl MarkFile {
         self.unsynced = None;
     }
 
-    fn sync(&mut self) -> Result<(), LogError> {
+    /// True if a power cut would take the mark back.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.unsynced.is_some()
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         if self.unsynced.is_some() {
             self.file.sync_data().map_err(|error| self.failed(&error))?;
             self.unsynced = None;

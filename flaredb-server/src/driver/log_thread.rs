@@ -8,10 +8,14 @@ use flaredb_raft::{EntryId, Write};
 use flaredb_storage::LogWriter;
 use std::{
     io,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// After this long without a job the mark is synced: by itself it is only with the next batch.
+const IDLE: Duration = Duration::from_millis(200);
 
 enum LogJob {
     Write(Write),
@@ -86,8 +90,29 @@ impl Drop for LogThread {
     }
 }
 
+/// Some(None): there was nothing to do for a while, and the mark can be brought up to the log. None: the node is going down.
+fn next_job(writer: &LogWriter, jobs: &Receiver<LogJob>) -> Option<Option<LogJob>> {
+    if !writer.mark_is_ahead() {
+        return jobs.recv().ok().map(Some);
+    }
+    match jobs.recv_timeout(IDLE) {
+        Ok(job) => Some(Some(job)),
+        Err(RecvTimeoutError::Timeout) => Some(None),
+        Err(RecvTimeoutError::Disconnected) => None,
+    }
+}
+
 fn run(mut writer: LogWriter, jobs: &Receiver<LogJob>, reports: &UnboundedSender<LogReport>) {
-    while let Ok(job) = jobs.recv() {
+    while let Some(next) = next_job(&writer, jobs) {
+        let Some(job) = next else {
+            match writer.sync_mark() {
+                Ok(()) => continue,
+                Err(error) => {
+                    let _ = reports.send(LogReport::Failed(Failure::Log(error)));
+                    return;
+                }
+            }
+        };
         let done = match job {
             LogJob::Write(write) => {
                 let written = writer.write(&write).map_err(Failure::Log);

@@ -189,7 +189,7 @@ impl Driver {
         let applied_index = replica.kv().applied().index;
         let flushing = Flushing::new(replica.kv().store().flusher(), flush_entries, applied_index);
         let space = Space::new(dir.member_path().to_path_buf(), free_bytes_min);
-        let quota = Quota::new(shared.quota(), replica.kv().store().flusher());
+        let quota = Quota::new(shared.quota(), dir.member_path().to_path_buf(), replica.kv().store().flusher());
         let mut driver = Self {
             name,
             cluster,

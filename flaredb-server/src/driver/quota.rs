@@ -7,12 +7,17 @@
 //! RocksDB rewrites files when it sees fit, which for removed rows may be never. So it is told to: once when the quota
 //! begins to hold, and after each removal of compacted rows that ends while it does.
 
+use crate::disk;
 use flaredb_storage::Flusher;
+use std::path::{Path, PathBuf};
 use tokio::task::JoinHandle;
 
 /// The part of the quota by which the size must have fallen below it before writes are let in again, as a divisor: 5 %.
 /// Otherwise a node at its quota would take writes in bursts.
 const HYSTERESIS_DIVISOR: u64 = 20;
+
+/// What must be free beyond the data's size before it is rewritten: a store that meets the end of the disk is broken for good.
+const REWRITE_MARGIN_BYTES: u64 = 8 << 20;
 
 /// What a look at the size has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(super) struct Quota {
     exceeded: bool,
     /// The disk is nearly full.
     squeezed: bool,
+    /// On the disk that is rewritten on.
+    folder: PathBuf,
     flusher: Flusher,
     /// Rows were removed since the last rewriting began, or it never did.
     reclaim_wanted: bool,
@@ -35,8 +42,8 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    pub(super) fn new(bytes: Option<u64>, flusher: Flusher) -> Self {
-        Self { bytes, exceeded: false, squeezed: false, flusher, reclaim_wanted: false, reclaiming: None }
+    pub(super) fn new(bytes: Option<u64>, folder: PathBuf, flusher: Flusher) -> Self {
+        Self { bytes, exceeded: false, squeezed: false, folder, flusher, reclaim_wanted: false, reclaiming: None }
     }
 
     /// Another store has taken the place of the one there was.
@@ -89,9 +96,22 @@ impl Quota {
     fn maybe_reclaim(&mut self) {
         if self.reclaim_wanted && self.reclaiming.is_none() {
             self.reclaim_wanted = false;
-            let flusher = self.flusher.clone();
-            self.reclaiming = Some(tokio::task::spawn_blocking(move || flusher.reclaim()));
+            let (flusher, folder) = (self.flusher.clone(), self.folder.clone());
+            self.reclaiming = Some(tokio::task::spawn_blocking(move || {
+                if has_room(&folder, &flusher) {
+                    flusher.reclaim();
+                }
+            }));
         }
+    }
+}
+
+/// Looked at right before rewriting: what was free a second ago may be gone.
+fn has_room(folder: &Path, flusher: &Flusher) -> bool {
+    match (disk::free_bytes(folder), flusher.sizes()) {
+        (Ok(free), Ok(sizes)) => free >= sizes.total.saturating_add(REWRITE_MARGIN_BYTES),
+        // Nothing is known; the quota still has to be kept.
+        _ => true,
     }
 }
 
