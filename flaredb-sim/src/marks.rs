@@ -49,7 +49,8 @@ marks! {
     MessageAppend, MessageHeartbeat, MessageAccepted, MessageRejected, MessageLost, MessageInstallSnapshot, MessageTimeoutNow,
     MessageReadIndex, MessageReadIndexAnswered, MessageReadIndexFailed, MessagePropose, MessageProposeRefused,
     PeerStaleTerm, PeerStaleAnswer, PeerVoteIgnored, PeerConflictBelowCommit, PeerStaleProposal, PeerNotLeader, PeerRecovering, PeerRecovered,
-    PeerReplaced,
+    PeerReplaced, PeerToldItsPromise, PeerTookOver, ReplacedByOldCopy, Met, FrameBeforeMeeting, SnapshotToReplaced,
+    CrashBeforeRecoveryIsNoted, CrashAfterRecoveryIsNoted, CrashWhileReplaced,
     // Replica.
     OutcomesUnclaimed, ProposalsHeld, ProposalsRefused, ProposalsLost, RequestsTimedOut, ReadsShareAnIndex, ApplyOfManyEntries,
     // Clients.

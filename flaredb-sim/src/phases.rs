@@ -94,6 +94,12 @@ impl World {
         if size == voters {
             core = (0..voters).map(|at| !self.nodes[at].halted).collect();
         }
+        if core.iter().any(|there| !there) {
+            // Who does not know what it promised needs all others.
+            for at in (0..voters).filter(|at| self.nodes[*at].acquainted.is_replaced) {
+                core[at] = false;
+            }
+        }
         let recovers = (0..voters).any(|at| core[at] && !self.is_whole(at));
         self.marks.hit_if(recovers, Mark::CoreHadRecovering);
         self.marks.hit(if size == voters { Mark::CoreIsAll } else { Mark::CoreIsMinorityFree });

@@ -33,6 +33,8 @@ struct Scene {
     writes: u64,
     requests: u64,
     now: u64,
+    /// Of the next start.
+    disk_replaced: bool,
 }
 
 fn at(index: u64, term: u64) -> EntryId {
@@ -72,6 +74,7 @@ impl Scene {
             writes: 0,
             requests: 0,
             now: 0,
+            disk_replaced: false,
         };
         for node in 1..=3 {
             scene.start(node, 1, HardState::default(), at(0, 0), &[], None).unwrap();
@@ -100,7 +103,7 @@ impl Scene {
         let status = &mut self.statuses[node as usize - 1];
         *status = PeerStatus { state: PeerState::Follower, term, commit_index, last_index, ..*status };
         (status.last_applied, status.persisted_index) = (applied.index, last_index);
-        let disk_replaced = false;
+        let disk_replaced = std::mem::take(&mut self.disk_replaced);
         self.see(&Observed::Started {
             node,
             incarnation,
@@ -111,6 +114,22 @@ impl Scene {
             recovering,
             disk_replaced,
         })
+    }
+
+    /// n3's disk is an empty one from now on.
+    fn replace_disk(&mut self) -> Seen {
+        self.see(&Observed::Crashed { node: 3 })?;
+        self.kvs[2] = Kv::open(MemoryStore::new()).unwrap();
+        self.disk_replaced = true;
+        self.start(3, 2, HardState::default(), at(0, 0), &[], None)
+    }
+
+    /// n3 takes the beginning over again; the vote of the term that it is told may be given away already.
+    fn recover(&mut self) -> Seen {
+        self.step(3, |status| status.recovering = true)?;
+        self.step(3, |status| status.term = 1)?;
+        self.write(3, hard(1, Some(3)), &[no_op(1, 1), first_put()])?;
+        self.step(3, |status| (status.last_index, status.persisted_index, status.recovering) = (2, 2, false))
     }
 
     fn step(&mut self, node: u64, change: impl FnOnce(&mut PeerStatus)) -> Seen {
@@ -333,6 +352,20 @@ fn entry_of_put(index: u64, value: &str) -> RaftLogEntry {
 }
 
 #[test]
+fn a_replaced_disk_that_is_noticed_breaks_no_rule() {
+    let mut s = beginning();
+    s.replace_disk().unwrap();
+    s.step(3, |status| status.state = PeerState::Candidate).unwrap();
+    s.send(3, 1, 1, Body::PreVote { last: at(0, 0) }).unwrap();
+    s.step(3, |status| (status.state, status.recovering) = (PeerState::Follower, true)).unwrap();
+    // It dies before it has noted what it was told.
+    s.see(&Observed::Crashed { node: 3 }).unwrap();
+    s.start(3, 3, HardState::default(), at(0, 0), &[], None).unwrap();
+    s.recover().unwrap();
+    s.elect(2, 2, 3).unwrap();
+}
+
+#[test]
 fn a_right_end_is_accepted() {
     let mut s = beginning();
     s.see(&Observed::Healed { core: &[1] }).unwrap();
@@ -507,6 +540,30 @@ const CASES: &[(&str, &str, Case)] = &[
         s.kvs[2] = Kv::open(MemoryStore::new()).unwrap();
         s.start(3, 2, hard(1, Some(1)), at(0, 0), &[no_op(1, 1)], Some(at(2, 1)))?;
         s.step(3, |status| status.state = PeerState::Candidate)
+    }),
+    ("a replaced node votes", "recovery", |s| {
+        s.replace_disk()?;
+        s.vote(3, 2, 2)
+    }),
+    ("a replaced node asks for votes", "recovery", |s| {
+        s.replace_disk()?;
+        s.vote(3, 2, 3)?;
+        s.send(3, 1, 2, Body::RequestVote { last: at(0, 0), transfer: false })
+    }),
+    ("a replaced node that knows it campaigns", "recovery", |s| {
+        s.replace_disk()?;
+        s.step(3, |status| status.recovering = true)?;
+        s.step(3, |status| status.state = PeerState::Candidate)
+    }),
+    ("a replaced node takes itself for whole too early", "recovery", |s| {
+        s.replace_disk()?;
+        s.step(3, |status| status.recovering = true)?;
+        s.step(3, |status| status.recovering = false)
+    }),
+    ("a replaced node gives away a vote again", "vote-durability", |s| {
+        s.replace_disk()?;
+        s.recover()?;
+        s.send(3, 2, 1, Body::RequestVoteResponse { granted: true })
     }),
     ("a committed entry is replaced", "durability", |s| {
         s.entries(1, 2, 1, at(2, 1), &[no_op(3, 1)])?;

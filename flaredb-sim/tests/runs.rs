@@ -11,7 +11,7 @@
 )]
 
 use flaredb_sim::faults::Reduction;
-use flaredb_sim::marks::Marks;
+use flaredb_sim::marks::{Mark, Marks};
 use flaredb_sim::run::{Plan, RunReport, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +63,11 @@ fn no_seed_breaks_a_rule() {
     }
     assert!(broken.is_empty(), "{} of {seeds} seeds broke a rule:\n{}", broken.len(), broken.join("\n"));
     assert!(seeds < 100 || marks.hit_count() >= 100, "the runs meet only {} situations", marks.hit_count());
+    let count = |wanted| marks.all().find(|(mark, _)| *mark == wanted).map_or(0, |(_, count)| count);
+    for mark in [Mark::DiskWiped, Mark::DiskOldBackup, Mark::PeerReplaced, Mark::PeerTookOver, Mark::SnapshotToReplaced]
+    {
+        assert!(seeds < 100 || count(mark) > 0, "never hit: {}", mark.name());
+    }
 }
 
 #[test]

@@ -32,6 +32,12 @@ pub(crate) struct NodeMirror {
     pub(crate) applied: u64,
     /// It lost entries: before its log has reached this it must not vote.
     pub(crate) promise: Option<EntryId>,
+    /// What its former disk held, from when that was replaced until its recovery ends.
+    pub(crate) former: Option<TermLog>,
+    /// Its disk was replaced, and it does not know yet, or not any more.
+    pub(crate) is_unaware: bool,
+    /// Up to this term its disks may have forgotten its votes.
+    pub(crate) forgotten_to: u64,
 }
 
 impl NodeMirror {
@@ -85,6 +91,14 @@ impl Mirror {
             log.push(entry.id()).map_err(|what| violation("log-matching", format!("n{id} started: {what}")))?;
         }
         let lost = start.lost(node, &log);
+        if start.disk_replaced {
+            node.former.get_or_insert_with(|| node.durable.clone());
+            let voted = node.votes.last_key_value().map_or(0, |(term, _)| *term);
+            node.forgotten_to = node.forgotten_to.max(voted).max(node.hard_state.current_term);
+            // Its own candidacies are over: whoever votes for it now votes for what it is now.
+            node.votes.retain(|_, candidate| *candidate != id);
+        }
+        node.is_unaware = node.former.is_some() && start.recovering.is_none();
         let claimed = start.recovering.filter(|until| until.term != u64::MAX);
         let owed = node.promise.max(lost.then(|| node.durable.last())).max(claimed);
         node.promise = owed.filter(|until| log.last() < *until);
@@ -107,7 +121,13 @@ impl Mirror {
     }
 
     pub(crate) fn stepped(&mut self, id: u64, after: &PeerStatus) -> Result<(), Violation> {
-        self.node_mut(id)?.status = Some(*after);
+        let node = self.node_mut(id)?;
+        if after.recovering {
+            node.is_unaware = false;
+        } else if node.former.is_some() && node.status.is_some_and(|before| before.recovering) {
+            (node.former, node.promise) = (None, None);
+        }
+        node.status = Some(*after);
         Ok(())
     }
 
@@ -190,7 +210,7 @@ impl Start<'_> {
     /// True if the log that is left is neither the durable one nor that with the write under way, which is atomic, nor empty
     /// behind a snapshot that was being installed: that is done where the log lacks the snapshot's entry.
     pub(crate) fn lost(&self, node: &NodeMirror, log: &TermLog) -> bool {
-        let installed = !node.durable.holds(self.compacted_to) && self.entries.is_empty();
+        let installed = !self.disk_replaced && !node.durable.holds(self.compacted_to) && self.entries.is_empty();
         node.has_started && !log.holds_all_of(&node.durable) && !log.holds_all_of(&node.asked) && !installed
     }
 

@@ -165,7 +165,7 @@ impl Checkers {
     fn started(&mut self, id: u64, start: &mirror::Start<'_>, applied: &AppliedState) -> Result<(), Violation> {
         let log = start.log();
         self.votes.started(&self.mirror, id, start)?;
-        recovery::started(&self.mirror, id, start, &log)?;
+        recovery::started(&self.mirror, &self.committed, id, start, &log)?;
         durability_ledger::fits(&self.committed, id, start, &log, applied.term)?;
         self.committed.started(id, start.hard_state.commit_index, start.applied)?;
         let first = start.compacted_to;
@@ -191,7 +191,7 @@ impl Checkers {
             return self.mirror.stepped(id, after);
         }
         self.votes.stepped(id, before, after)?;
-        recovery::stepped(&self.mirror, id, before, after)?;
+        recovery::stepped(&self.mirror, &self.committed, id, before, after)?;
         let elected = self.elections.stepped(&self.mirror, id, before, after)?;
         self.committed.stepped(&self.mirror, &self.table, id, before, after)?;
         self.mirror.stepped(id, after)?;

@@ -1,20 +1,32 @@
 //! I22: a node that lost what it had acknowledged knows it, and neither votes nor asks for votes until its log has reached again
-//! what it lost. Judged by what was seen to be durable, whatever the node itself believes.
+//! what it lost. A replaced disk owes all that is committed and that the former one held. Judged by what was seen to be durable, whatever the node itself believes.
 
+use super::commit_rule::Committed;
 use super::log::TermLog;
 use super::mirror::{Mirror, Start};
 use super::violation;
 use crate::observed::Violation;
-use flaredb_raft::{Body, Message, PeerState, PeerStatus};
+use flaredb_raft::{Body, EntryId, Message, PeerState, PeerStatus};
 
 /// Before the mirror takes the start in.
-pub(crate) fn started(mirror: &Mirror, id: u64, start: &Start<'_>, log: &TermLog) -> Result<(), Violation> {
+pub(crate) fn started(
+    mirror: &Mirror,
+    committed: &Committed,
+    id: u64,
+    start: &Start<'_>,
+    log: &TermLog,
+) -> Result<(), Violation> {
     let node = mirror.node(id)?;
-    if start.disk_replaced {
+    // Until it has noted what the others say, they say it again before it hears anything else.
+    if start.disk_replaced || (node.former.is_some() && start.recovering.is_none()) {
         return Ok(());
     }
     let lost = start.lost(node, log).then(|| node.durable.last());
-    let Some(owed) = node.promise.max(lost).filter(|owed| log.last() < *owed || lost.is_some()) else { return Ok(()) };
+    let promise = match &node.former {
+        Some(former) => Some(held_of(committed, former)),
+        None => node.promise,
+    };
+    let Some(owed) = promise.max(lost).filter(|owed| log.last() < *owed || lost.is_some()) else { return Ok(()) };
     if start.recovering.is_none_or(|until| until < owed) {
         let what = format!(
             "n{id} had its log durably up to {owed}, starts with one to {} and believes {:?}",
@@ -26,9 +38,37 @@ pub(crate) fn started(mirror: &Mirror, id: u64, start: &Start<'_>, log: &TermLog
     Ok(())
 }
 
-pub(crate) fn stepped(mirror: &Mirror, id: u64, before: &PeerStatus, after: &PeerStatus) -> Result<(), Violation> {
-    let Some(until) = mirror.node(id)?.promise else { return Ok(()) };
-    if before.state == after.state || after.state == PeerState::Follower {
+/// The last committed entry that this log held.
+fn held_of(committed: &Committed, former: &TermLog) -> EntryId {
+    let last = former.last().index.min(committed.last().index);
+    let ids = (1..=last).rev().filter_map(|index| committed.id_at(index));
+    ids.into_iter().find(|id| former.holds(*id)).unwrap_or_default()
+}
+
+pub(crate) fn stepped(
+    mirror: &Mirror,
+    committed: &Committed,
+    id: u64,
+    before: &PeerStatus,
+    after: &PeerStatus,
+) -> Result<(), Violation> {
+    let node = mirror.node(id)?;
+    if before.recovering
+        && !after.recovering
+        && let Some(former) = &node.former
+    {
+        let (owed, has) = (held_of(committed, former), node.durable.last());
+        if has < owed {
+            let what =
+                format!("n{id} says that it has recovered, its log ends at {has} and its former one held {owed}");
+            return Err(violation("recovery", what));
+        }
+        return Ok(());
+    }
+    let Some(until) = node.promise else { return Ok(()) };
+    // Alone it may ask before it has met anybody; it is a pre-candidate then.
+    let asks = node.is_unaware && after.state == PeerState::Candidate;
+    if asks || before.state == after.state || after.state == PeerState::Follower {
         return Ok(());
     }
     let what = format!("n{id}@{} campaigns, but owes its log up to {until}", after.term);
@@ -43,7 +83,12 @@ pub(crate) fn sent(mirror: &Mirror, message: &Message) -> Result<(), Violation> 
             | Body::PreVoteResponse { granted: true }
             | Body::RequestVoteResponse { granted: true }
     );
-    if votes && let Some(until) = mirror.node(message.from)?.promise {
+    let node = mirror.node(message.from)?;
+    let asks = node.is_unaware && matches!(message.body, Body::PreVote { .. });
+    if votes
+        && !asks
+        && let Some(until) = node.promise
+    {
         let what = format!("n{}@{} votes, but owes its log up to {until}", message.from, message.term);
         return Err(violation("recovery", what));
     }

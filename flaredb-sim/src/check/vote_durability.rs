@@ -14,8 +14,12 @@ pub(crate) struct VoteDurability {
 }
 
 impl VoteDurability {
-    pub(crate) fn started(&self, mirror: &Mirror, id: u64, start: &Start<'_>) -> Result<(), Violation> {
+    pub(crate) fn started(&mut self, mirror: &Mirror, id: u64, start: &Start<'_>) -> Result<(), Violation> {
         let node = mirror.node(id)?;
+        if start.disk_replaced {
+            // Its own candidacies are over with the disk.
+            self.said.retain(|(from, _), candidate| *from != id || *candidate != id);
+        }
         if !node.has_started || start.disk_replaced {
             return Ok(());
         }
@@ -25,7 +29,9 @@ impl VoteDurability {
             return Err(violation("vote-durability", what));
         }
         let vote = node.votes.get(&has.current_term).copied();
-        if vote.is_some() && vote != has.voted_for {
+        // What a former disk voted is not on this one; that it is not said again is judged where it is sent.
+        let forgotten = has.current_term <= node.forgotten_to;
+        if vote.is_some() && vote != has.voted_for && !forgotten {
             let what =
                 format!("n{id}@{} voted durably for {vote:?} and starts with {:?}", has.current_term, has.voted_for);
             return Err(violation("vote-durability", what));
@@ -50,7 +56,11 @@ impl VoteDurability {
             return Err(violation("vote-durability", format!("n{id} writes term {term} over {}", had.current_term)));
         }
         let vote_changes = term == had.current_term && had.voted_for.is_some() && has.voted_for != had.voted_for;
-        let earlier = node.votes.get(&term).copied().filter(|earlier| Some(*earlier) != has.voted_for);
+        let earlier = node
+            .votes
+            .get(&term)
+            .copied()
+            .filter(|earlier| Some(*earlier) != has.voted_for && term > node.forgotten_to);
         if vote_changes || earlier.is_some() {
             let earlier = earlier.or(had.voted_for);
             let what = format!("n{id}@{term} changes its vote from {earlier:?} to {:?}", has.voted_for);

@@ -2,13 +2,16 @@
 
 use super::engine::{Engine, ModelLog};
 use flaredb_raft::{InitialState, RaftLogEntry, RaftStorage, SnapshotMeta, StorageError};
+use flaredb_record::mark::UNKNOWN;
 use std::ops::Range;
 
 impl RaftStorage for ModelLog {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
         let engine = self.0.borrow();
         let (hard_state, conf_state) = (engine.hard_state, engine.conf_state.clone());
-        Ok(InitialState { hard_state, conf_state, recover_until: engine.missing_until() })
+        // Of an unknown promise the host tells the peer before anything else.
+        let recover_until = engine.missing_until().filter(|until| *until != UNKNOWN);
+        Ok(InitialState { hard_state, conf_state, recover_until })
     }
 
     fn entries(&self, range: Range<u64>, bytes_max: u64) -> Result<Vec<RaftLogEntry>, StorageError> {

@@ -73,6 +73,11 @@ impl NodeDisk {
         self.log().truncate(up_to)
     }
 
+    /// Notes what has to be there before this member votes. None: not known.
+    pub(crate) fn recover_until(&mut self, until: Option<EntryId>) -> Result<(), DiskError> {
+        self.log().recover_until(until)
+    }
+
     /// Begins to make an image durable.
     pub(crate) fn save_image(&mut self, applied: AppliedState, image: MemoryStore) -> Result<(), DiskError> {
         self.log().save_image(applied, image)

@@ -132,6 +132,7 @@ impl World {
         self.send(at, messages.unwrap_or_default(), Mark::CrashBetweenAcks)?;
         self.point(at, Mark::CrashAfterAcksBeforeWriteDone)?;
         self.truncate(at)?;
+        self.note_now(at)?;
         self.step(at, Input::WriteDone { id: write.id })
     }
 
@@ -196,6 +197,10 @@ impl World {
             self.marks.hit(Mark::FrameReplayedFromEarlierLife);
         }
         *heard = frame.life.max(*heard);
+        if !self.may_hear(frame.from, frame.to, frame.life) || !self.nodes[frame.to].is_up() {
+            self.marks.hit(Mark::FrameBeforeMeeting);
+            return;
+        }
         self.marks.hit_if(frame.is_replay, Mark::FrameReplayed);
         self.arrives(frame.to, Arrived::Payload(frame.payload));
     }

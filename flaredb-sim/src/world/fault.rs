@@ -23,6 +23,8 @@ const CRASH_PLACES: &[Mark] = &[
     Mark::CrashBeforeInstall,
     Mark::CrashInsideInstall,
     Mark::CrashAfterInstall,
+    Mark::CrashBeforeRecoveryIsNoted,
+    Mark::CrashAfterRecoveryIsNoted,
 ];
 
 /// Links that are cut together.
@@ -122,6 +124,7 @@ impl World {
                     }
                 }
             }
+            FaultKind::DiskError | FaultKind::DiskFull if self.nodes[at].acquainted.must_live() => {}
             FaultKind::DiskError => {
                 let sim = &self.nodes[at].disk.sim;
                 if draw.below(2) == 0 { sim.fail_next_write() } else { sim.fail_next_sync() }
@@ -131,12 +134,8 @@ impl World {
                 sim.set_capacity(sim.used() + usize::try_from(draw.below(4)).unwrap_or(0));
             }
             FaultKind::DiskRot => self.damage(at, &mut draw),
-            FaultKind::DiskWiped
-            | FaultKind::DiskOldBackup
-            | FaultKind::FrameLoss
-            | FaultKind::FrameRepeat
-            | FaultKind::FrameDamage
-            | FaultKind::ClientLoss => {}
+            FaultKind::DiskWiped | FaultKind::DiskOldBackup => self.replace_disk(at, kind, &mut draw),
+            FaultKind::FrameLoss | FaultKind::FrameRepeat | FaultKind::FrameDamage | FaultKind::ClientLoss => {}
         }
     }
 
@@ -171,14 +170,14 @@ impl World {
     /// A disk may lose what its node has acknowledged while a majority, without it, has lost nothing.
     fn may_damage(&self, at: usize) -> bool {
         let bad = (0..self.nodes.len()).filter(|other| *other != at && !self.is_whole(*other)).count();
-        self.settings.beyond_budget || bad < (self.nodes.len() - 1) / 2
+        !self.nodes[at].acquainted.is_replaced && (self.settings.beyond_budget || bad < (self.nodes.len() - 1) / 2)
     }
 
     /// Its disk holds everything that it ever acknowledged.
     pub(crate) fn is_whole(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         let recovering = node.replica.as_ref().is_some_and(|replica| replica.status().recovering);
-        !node.halted && !node.suspect && !node.recovers && !recovering
+        !node.halted && !node.suspect && !node.recovers && !recovering && !node.acquainted.is_replaced
     }
 
     /// The leader of the highest term, as an onlooker sees it.
@@ -203,7 +202,7 @@ impl World {
         let (power, inside) = (draw.below(2) == 0, draw.below(3) == 0);
         let node = &mut self.nodes[at];
         let (power, inside) = (power && !node.suspect, inside && !node.suspect);
-        if node.is_up() {
+        if node.is_up() && !node.acquainted.must_live() {
             node.outage_us = outage_us;
             node.death = if power { Death::PowerCut } else { Death::Killed };
             if node.paused {

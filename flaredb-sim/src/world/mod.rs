@@ -2,13 +2,14 @@
 //! there; taking one out may put others in. Nothing else moves time.
 //!
 //! `node` is one simulated process, `effects` the order in which it carries out what its replica asks for, `clients` the way of a
-//! request there and back, `fault` what goes wrong, `snapshot` transfers. This file has what they share.
+//! request there and back, `fault` what goes wrong, `meeting` disks that are replaced, `snapshot` transfers. This file has what they share.
 #![expect(clippy::indexing_slicing, reason = "nodes and clients are numbered by the world, within their bounds")]
 
 mod clients;
 pub(crate) mod disk;
 mod effects;
 mod fault;
+mod meeting;
 mod node;
 mod snapshot;
 
@@ -58,6 +59,8 @@ pub(crate) enum Happening {
     Resume { node: usize, life: u64 },
     /// A process has its CPU back.
     SlowEnds { node: usize },
+    /// A process looks for those it has not met.
+    Meet { node: usize, life: u64 },
     /// A fault.
     Fault { kind: FaultKind, nth: u64 },
     /// A partition ends.
@@ -98,6 +101,7 @@ impl Happening {
             Self::AnswerArrives { client, .. } => code(17, client),
             Self::ClientGivesUp { client, .. } => code(18, client),
             Self::CutOff { client, .. } => code(19, client),
+            Self::Meet { node, .. } => code(20, node),
         }
     }
 }
@@ -222,6 +226,11 @@ impl World {
                 }
             }
             Happening::SlowEnds { node } => self.nodes[node].slow = 1,
+            Happening::Meet { node, life } => {
+                if self.is_alive(node, life) {
+                    self.on_meet(node, life);
+                }
+            }
             Happening::Fault { kind, nth } => self.on_fault(kind, nth),
             Happening::PartitionEnds { partition } => self.end_partition(partition),
             Happening::ClientNext { client } => self.on_client_next(client),

@@ -2,6 +2,7 @@
 //! when it has the CPU, dies between any two effects, and starts again.
 
 use super::disk::{Death, Log, NodeDisk};
+use super::meeting::Acquainted;
 use super::{Gone, Happening, World, id_of};
 use crate::clock::Clock;
 use crate::disk::{DiskError, OpenError, Opened};
@@ -13,6 +14,8 @@ use crate::settings::Settings;
 use bytes::Bytes;
 use flaredb_kv::{Command, CompactProgress, Kv, MemoryStore};
 use flaredb_raft::{EntryId, Message, PeerState, SnapshotMeta};
+use flaredb_record::mark::UNKNOWN;
+use flaredb_replica::acquaintance::{Credentials, Standing};
 use flaredb_replica::{Input, Replica, ReplicaConfig, ReplicaError};
 use std::collections::VecDeque;
 
@@ -46,6 +49,13 @@ pub(crate) enum Arrived {
     },
     Transfer {
         to: usize,
+    },
+    /// A greeting, and what it means.
+    Met {
+        peer: usize,
+        standing: Standing,
+        former: Option<Credentials>,
+        position: Option<(u64, EntryId)>,
     },
 }
 
@@ -102,6 +112,7 @@ pub(crate) struct Node {
     pub(crate) started_at: u64,
     /// Of each peer: the newest life that was heard.
     pub(crate) heard_lives: Vec<u64>,
+    pub(crate) acquainted: Acquainted,
 }
 
 /// Inputs taken in one turn.
@@ -145,6 +156,7 @@ impl Node {
             crashed_at: 0,
             started_at: 0,
             heard_lives: vec![0; voters.len()],
+            acquainted: Acquainted::default(),
         }
     }
 
@@ -161,6 +173,7 @@ impl World {
     /// The process starts from what its disk holds.
     pub(crate) fn start(&mut self, at: usize) {
         let id = id_of(at);
+        self.copy_disk(at);
         let node = &mut self.nodes[at];
         // Whoever starts a process again has made room for it.
         node.disk.sim.set_capacity(usize::MAX);
@@ -183,15 +196,16 @@ impl World {
             applied: _,
             store: _,
             recover_until: recovering,
-            storage_id: _,
+            storage_id,
             incarnation: disk_incarnation,
             fresh: _,
             repaired,
         } = opened;
         let entries = log.all_entries();
         let applied = kv.applied();
-        // As in production: the incarnation that the mark counts.
-        let config = self.replica_config(at, disk_incarnation);
+        // Another one at every start, as in production, also over replaced disks. The mark's comes again on an old copy.
+        let config = self.replica_config(at, incarnation);
+        let disk_replaced = self.nodes[at].acquainted.starts_anew;
         self.watch.see(
             self.now,
             &Observed::Started {
@@ -202,7 +216,7 @@ impl World {
                 entries: &entries,
                 applied,
                 recovering,
-                disk_replaced: false,
+                disk_replaced,
             },
         );
         let replica = match Replica::new(config, log, kv) {
@@ -232,7 +246,9 @@ impl World {
         }
         let now = self.now;
         let node = &mut self.nodes[at];
-        node.recovers = replica.status().recovering;
+        node.recovers = replica.status().recovering || recovering == Some(UNKNOWN);
+        let voters = node.heard_lives.len();
+        node.acquainted.start(Credentials { storage_id, incarnation: disk_incarnation }, voters);
         node.suspect = false;
         self.marks.hit_if(node.recovers, Mark::PeerRecovering);
         node.replica = Some(Box::new(replica));
@@ -254,6 +270,11 @@ impl World {
         self.marks.hit_if(period < self.settings.replica.tick_us, Mark::ClockDriftFast);
         self.marks.hit_if(period > self.settings.replica.tick_us, Mark::ClockDriftSlow);
         self.schedule_at(first_tick, Happening::Tick { node: at, life });
+        let pause = self.nodes[at].disk_time.between(100, 20_000);
+        self.schedule(pause, Happening::Meet { node: at, life });
+        if recovering == Some(UNKNOWN) && self.begin_unknown(at).is_err() {
+            return;
+        }
         // What the start itself left to do (a compaction that was not finished).
         self.maybe_compact(at);
     }
@@ -315,6 +336,7 @@ impl World {
             PeerState::Follower => {}
         }
         self.marks.hit_if(replica.status().recovering, Mark::CrashWhileRecovering);
+        self.marks.hit_if(node.acquainted.is_replaced, Mark::CrashWhileReplaced);
         count_marks(&mut self.marks, &replica);
         drop(replica);
         self.marks.hit(Mark::Crash);
@@ -439,6 +461,7 @@ impl World {
         self.marks.hit_if(taken > 3, Mark::TurnOfManyInputs);
         self.point(at, Mark::CrashBeforeOutput)?;
         self.take_outputs(at)?;
+        self.maybe_take_over(at);
         self.maybe_compact(at);
         let cost = self.settings.cpu_us * u64::try_from(taken).unwrap_or(1) * self.nodes[at].slow;
         let node = &mut self.nodes[at];
@@ -475,6 +498,7 @@ impl World {
             Arrived::SnapshotReport { peer, delivered } => {
                 self.step(at, Input::SnapshotSent { to: id_of(peer), delivered })
             }
+            Arrived::Met { peer, standing, former, position } => self.on_met(at, (peer, standing, former), position),
             Arrived::Transfer { to } => self.step(at, Input::TransferLeadership { to: id_of(to) }),
         }
     }

@@ -48,8 +48,11 @@ impl World {
         let Some(Transfer { from, to, sender_life, term, snapshot, image }) = self.transfers[transfer].take() else {
             return;
         };
-        let delivered =
-            self.nodes[to].is_up() && !self.network.is_cut(from, to) && self.nodes[from].life == sender_life;
+        let incarnation = self.nodes[from].incarnation;
+        let passes = |world: &Self| world.nodes[to].is_up() && world.nodes[from].life == sender_life;
+        let reaches = passes(self) && !self.network.is_cut(from, to) && self.may_hear(from, to, incarnation);
+        // Who was met just now may have died of it.
+        let delivered = reaches && passes(self);
         self.schedule(
             self.settings.network.delay_us,
             Happening::SnapshotReport { node: from, peer: to, delivered, life: sender_life },
@@ -92,6 +95,7 @@ impl World {
         *replica.kv_mut() = kv;
         node.flushing = None;
         node.flushed_index = snapshot.last.index;
+        self.marks.hit_if(node.acquainted.is_replaced, Mark::SnapshotToReplaced);
         self.marks.hit(Mark::SnapshotInstalled);
         self.trace.tell(self.now, || format!("n{id} installs a snapshot at {}", snapshot.last));
         self.watch.see(self.now, &Observed::Installed { node: id, snapshot, kv: replica.kv() });
