@@ -345,7 +345,8 @@ impl World {
         let Some(state) = node.staged.remove(&snapshot.last) else {
             return Err(Violation { rule: "snapshots", what: format!("n{} installs what it was not sent", node.id) });
         };
-        node.staged.clear();
+        // A newer one may have come meanwhile; the core asks for that next.
+        node.staged.retain(|last, _| last.index > snapshot.last.index);
         node.disk.install_snapshot(&snapshot);
         (node.applied, node.flushed) = (state, state);
         let id = node.id;

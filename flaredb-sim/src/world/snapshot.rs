@@ -75,9 +75,12 @@ impl World {
     /// The replica wants its whole state replaced.
     pub(crate) fn install(&mut self, at: usize, snapshot: &SnapshotMeta) -> Result<(), Gone> {
         let id = id_of(at);
-        let staged = std::mem::take(&mut self.nodes[at].staged);
-        let found = staged.into_iter().find(|(known, _)| known == snapshot);
-        let Some((_, image)) = found else { unreachable!("only what was staged is installed: {snapshot:?}") };
+        // A newer one may have come while this one waited for the disk; the core asks for that next.
+        let staged = &mut self.nodes[at].staged;
+        staged.retain(|(known, _)| known.last.index >= snapshot.last.index);
+        let place = staged.iter().position(|(known, _)| known == snapshot);
+        let Some(place) = place else { unreachable!("only what was staged is installed: {snapshot:?}") };
+        let (_, image) = staged.swap_remove(place);
         self.point(at, Mark::CrashBeforeInstall)?;
         let kv = match Kv::open(image.clone()) {
             Ok(kv) => kv,
