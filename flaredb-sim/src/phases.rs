@@ -15,6 +15,8 @@ use flaredb_raft::PeerState;
 
 /// Election timeouts, of the longest kind, within which there must be progress.
 const ELECTIONS: u64 = 10;
+/// So many times may a node of the core find damage of its disk that was done before the healing.
+const DISK_DEATHS_MAX: u32 = 3;
 /// How often the world is looked at.
 const LOOK_EVERY_US: u64 = 50_000;
 
@@ -227,30 +229,47 @@ impl World {
             let put = PutRequest { key: key.clone(), value: Bytes::from_static(b"1"), ..PutRequest::default() };
             let range = RangeRequest { key, ..RangeRequest::default() };
             for op in [Op::Write(Command::Put(put)), Op::Read(range)] {
-                let id = self.workload.probe(0, self.now, at, op).id;
-                self.probing = Some((id, None));
-                self.invoke(0);
-                let under_way = |world: &Self| match &world.probing {
-                    Some((_, None)) => Some(format!("a fresh request through n{} has no answer", id_of(at))),
-                    _ => None,
-                };
-                if !self.run_until(deadline, under_way) {
+                if !self.probe_with(core, at, &op, deadline) {
                     return false;
                 }
-                let outcome = self.probing.take().and_then(|(_, outcome)| outcome);
-                let good = match &outcome {
-                    Some(Outcome::Written(Ok(_))) => true,
-                    Some(Outcome::Read { result: Ok(range), .. }) => range.count == 1,
-                    _ => false,
-                };
-                if !good {
+            }
+        }
+        true
+    }
+
+    fn probe_with(&mut self, core: &[bool], at: usize, op: &Op, deadline: u64) -> bool {
+        for _ in 0..=DISK_DEATHS_MAX {
+            let life = self.nodes[at].life;
+            let id = self.workload.probe(0, self.now, at, op.clone()).id;
+            self.probing = Some((id, None));
+            self.invoke(0);
+            let under_way = |world: &Self| match &world.probing {
+                Some((_, None)) => Some(format!("a fresh request through n{} has no answer", id_of(at))),
+                _ => None,
+            };
+            if !self.run_until(deadline, under_way) {
+                return false;
+            }
+            let outcome = self.probing.take().and_then(|(_, outcome)| outcome);
+            match &outcome {
+                Some(Outcome::Written(Ok(_))) => return true,
+                Some(Outcome::Read { result: Ok(range), .. }) if range.count == 1 => return true,
+                // Its process ended meanwhile: old damage of its disk came to light only now. It starts again, mended.
+                _ if self.nodes[at].life != life => {
+                    if !self.run_until(deadline, |world| world.unsettled(core)) {
+                        return false;
+                    }
+                }
+                _ => {
                     let what = format!("a fresh request through n{} of the healed core got {outcome:?}", id_of(at));
                     self.watch.broken(Violation { rule: "liveness", what });
                     return false;
                 }
             }
         }
-        true
+        let what = format!("n{} of the healed core stops at every request", id_of(at));
+        self.watch.broken(Violation { rule: "liveness", what });
+        false
     }
 
     /// A client has its answer: a probe's is looked at.
