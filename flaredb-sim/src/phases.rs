@@ -15,8 +15,8 @@ use flaredb_raft::PeerState;
 
 /// Election timeouts, of the longest kind, within which there must be progress.
 const ELECTIONS: u64 = 10;
-/// So many times may a node of the core find damage of its disk that was done before the healing.
-const DISK_DEATHS_MAX: u32 = 3;
+/// So many times may nodes of the core find damage of its disk that was done before the healing.
+const DISK_DEATHS_MAX: u32 = 5;
 /// How often the world is looked at.
 const LOOK_EVERY_US: u64 = 50_000;
 
@@ -237,9 +237,13 @@ impl World {
         true
     }
 
+    fn lives(&self, core: &[bool]) -> Vec<u64> {
+        (0..core.len()).filter(|at| core[*at]).map(|at| self.nodes[at].life).collect()
+    }
+
     fn probe_with(&mut self, core: &[bool], at: usize, op: &Op, deadline: u64) -> bool {
         for _ in 0..=DISK_DEATHS_MAX {
-            let life = self.nodes[at].life;
+            let lives = self.lives(core);
             let id = self.workload.probe(0, self.now, at, op.clone()).id;
             self.probing = Some((id, None));
             self.invoke(0);
@@ -254,8 +258,9 @@ impl World {
             match &outcome {
                 Some(Outcome::Written(Ok(_))) => return true,
                 Some(Outcome::Read { result: Ok(range), .. }) if range.count == 1 => return true,
-                // Its process ended meanwhile: old damage of its disk came to light only now. It starts again, mended.
-                _ if self.nodes[at].life != life => {
+                // A process ended meanwhile, this one or the leader: old damage of its disk came to light only now. It starts
+                // again, mended.
+                _ if self.lives(core) != lives => {
                     if !self.run_until(deadline, |world| world.unsettled(core)) {
                         return false;
                     }
@@ -267,7 +272,7 @@ impl World {
                 }
             }
         }
-        let what = format!("n{} of the healed core stops at every request", id_of(at));
+        let what = format!("some node of the healed core stops at every request through n{}", id_of(at));
         self.watch.broken(Violation { rule: "liveness", what });
         false
     }
