@@ -33,7 +33,8 @@ marks! {
     // Clocks.
     ClockFrozen, ClockForward, ClockBackward, ClockDriftFast, ClockDriftSlow, TicksPiledUp,
     // Network.
-    FrameLost, FrameDuplicated, FrameReordered, FrameReplayed, FrameReplayedFromEarlierLife, FrameCorruptedDropped,
+    FrameLost, FrameDuplicated, FrameReordered, FrameReplayed, FrameReplayedFromEarlierLife, AppendComesLate,
+    FrameCorruptedDropped,
     FrameCorruptedDecoderRefused, FrameCorruptedDecoderAccepted, FrameToDownNode, FrameClogged, FrameCut, FrameOfOldLifeDropped, LossStorm,
     PartitionIsolate, PartitionOneWay, PartitionUniform, PartitionRing, PartitionBridge, PartitionSplitLeader, PartitionHealed,
     ConnectionReset, UnreachableReported, FramesOfManyMessages,
@@ -42,7 +43,7 @@ marks! {
     DiskRot, DiskMisdirect, DiskStale, DiskUnreadable, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, CrashKilled, CrashPowerCut,
     CrashInsideDiskSequence, CrashDuringStart,
     // Snapshots.
-    SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotInstalled, SnapshotToDownNode,
+    SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotInstalled, SnapshotToDownNode, SnapshotTwice,
     // Consensus, as seen from outside.
     LeaderElected, LeaderLost, TermRose, LeaderStepsDown, CandidateGivesUp, LogSuffixReplaced, TransferAsked,
     MessagePreVote, MessagePreVoteGranted, MessagePreVoteRefused, MessageRequestVote, MessageVoteGranted, MessageVoteRefused,
@@ -57,7 +58,7 @@ marks! {
     PutAnswered, DeleteAnswered, TxnSucceeded, TxnFailed, TxnNested, CompactAnswered, CompactRefused, ReadLinearizable,
     ReadSerializable, ReadOldRevision, ReadCompacted, ReadFuture, ReadLimited, AnswerNoLeader, AnswerTooManyRequests, AnswerLeaderLost,
     AnswerTimeout, ClientGaveUp, ClientCancelled, ClientRefusedByDownNode, ClientCutOff, ClientRequestLost, ClientAnswerLost,
-    WriteRefusedByState,
+    WriteRefusedByState, TxnRefusedByState,
     // Progress.
     CoreIsMinorityFree, CoreIsAll, CoreHadDownNode, CoreHadRecovering, OutsideStaysDown, OutsideStaysCut, OutsideIsMute, OutsideIsDeaf, Converged,
 }

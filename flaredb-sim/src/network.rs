@@ -9,6 +9,7 @@ use crate::marks::{Mark, Marks};
 use crate::prf::Draw;
 use crate::settings::NetworkSettings;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Payload with its checksum, as the peer transport sends it.
@@ -54,6 +55,8 @@ struct Link {
     last_arrival: u64,
     /// Some of what was sent, for replays.
     old: Vec<Frame>,
+    /// The last frames with entries in them, those too that did not arrive.
+    appends: VecDeque<Frame>,
     sent: u64,
 }
 
@@ -71,6 +74,8 @@ pub struct Network {
 
 /// Old frames kept of each link.
 const OLD_FRAMES: usize = 16;
+/// And of those with entries.
+const APPENDS: usize = 6;
 const SECOND: u64 = 1_000_000;
 
 impl Network {
@@ -90,6 +95,7 @@ impl Network {
                 connection: 0,
                 last_arrival: 0,
                 old: Vec::new(),
+                appends: VecDeque::new(),
                 sent: 0,
             }
         };
@@ -216,6 +222,25 @@ impl Network {
         Some(self.hold(frame))
     }
 
+    /// A frame with entries is sent: it may come late, also if it does not arrive now.
+    pub fn keep_append(&mut self, (from, to, life): (usize, usize, u64), payload: &Bytes) {
+        let number = self.link(from, to);
+        let link = &mut self.links[number];
+        if link.appends.len() == APPENDS {
+            link.appends.pop_front();
+        }
+        let (checksum, payload, connection) = (xxh3_64(payload), payload.clone(), link.connection);
+        link.appends.push_back(Frame { from, to, life, checksum, payload, connection, is_replay: true });
+    }
+
+    /// A frame with entries that was sent on this link some time ago comes now, as what a sender's buffers held back.
+    pub fn late_append(&mut self, number: usize, draw: &mut Draw) -> Option<usize> {
+        let appends = &self.links.get(number)?.appends;
+        let place = usize::try_from(draw.below(u64::try_from(APPENDS).unwrap_or(1))).unwrap_or(0);
+        let frame = appends.get(place)?.clone();
+        Some(self.hold(frame))
+    }
+
     /// What was sent on this link and has not arrived is lost.
     pub fn reset(&mut self, number: usize) {
         self.links[number].connection += 1;
@@ -274,6 +299,7 @@ impl Network {
         for to in 0..self.voters {
             let number = self.link(from, to);
             self.links[number].old.clear();
+            self.links[number].appends.clear();
             self.links[number].connection += 1;
         }
     }

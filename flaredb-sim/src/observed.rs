@@ -112,6 +112,32 @@ pub enum Observed<'a> {
         /// What.
         op: &'a Op,
     },
+    /// A member has taken a client's request in, and has to answer it within so many of its own ticks.
+    RequestTaken {
+        /// Who.
+        node: u64,
+        /// The request's.
+        id: u64,
+        /// The timeout that it is configured with.
+        within_ticks: u64,
+    },
+    /// The member answered it, whatever becomes of the answer on its way; or the client withdrew the request.
+    RequestDone {
+        /// Who.
+        node: u64,
+        /// The request's.
+        id: u64,
+    },
+    /// The member's clock ticked, and the member has taken that in.
+    Ticked {
+        /// Who.
+        node: u64,
+    },
+    /// The member has carried out all that followed from what it had taken in.
+    TurnEnded {
+        /// Who.
+        node: u64,
+    },
     /// A client has its answer, or has given up (`Unknown`).
     Answered {
         /// The request with its answer.

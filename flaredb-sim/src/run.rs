@@ -37,6 +37,8 @@ pub struct RunReport {
     pub marks: Marks,
     /// The same for the same run.
     pub trace_hash: u64,
+    /// The clients' history was judged to its end. False: that took too many tries. None: the run did not come that far.
+    pub decided: Option<bool>,
     /// What clients did.
     pub workload: Figures,
     /// Requests made.

@@ -2,6 +2,7 @@
 
 use crate::check::Checkers;
 use crate::observed::{Observed, Violation};
+use crate::settings::Settings;
 
 /// All checkers of one run.
 pub struct Watch {
@@ -10,10 +11,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Every checker there is. `beyond_budget`: more may be lost than can be borne, and only honesty is required.
-    pub fn new(voters: u64, beyond_budget: bool) -> Self {
-        let mut checkers = Checkers::new(voters);
-        if beyond_budget {
+    /// Every checker there is, for these settings.
+    pub fn new(settings: &Settings) -> Self {
+        let mut checkers = Checkers::new(settings.voters);
+        if settings.replica.keep_log_for_all {
+            checkers.require_log_for_all();
+        }
+        if settings.beyond_budget {
             checkers.allow_beyond_budget();
         }
         Self { checkers, violation: None }
@@ -30,6 +34,11 @@ impl Watch {
     /// A rule that the world itself watches is broken.
     pub fn broken(&mut self, violation: Violation) {
         self.violation.get_or_insert(violation);
+    }
+
+    /// The history of the clients was judged to its end; None if there was nothing to judge it by.
+    pub fn is_decided(&self) -> Option<bool> {
+        self.checkers.history_report().map(|report| report.undecided.is_none())
     }
 
     /// The rule that was broken first.

@@ -149,6 +149,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Workload {
     settings: WorkloadSettings,
+    /// Of a thousand transactions so many fail half way.
+    half_way: u64,
     voters: usize,
     /// From 0.
     pub clients: Vec<Client>,
@@ -179,6 +181,7 @@ impl Workload {
         };
         Self {
             settings: settings.clone(),
+            half_way: *Draw::new(seed, "transactions that fail half way", 0).pick(&[0, 0, 50, 250]),
             voters,
             clients: (0..settings.clients).map(client).collect(),
             next_id: 1,
@@ -392,13 +395,46 @@ impl Workload {
     }
 
     fn txn(&mut self, client: usize, depth: u64) -> TxnRequest {
-        let compares = self.clients[client].draw.below(3);
+        let half_way = self.half_way > 0 && depth == 1 && self.clients[client].draw.below(1000) < self.half_way;
+        let compares = if half_way { self.clients[client].draw.below(2) } else { self.clients[client].draw.below(3) };
         let compare = (0..compares).map(|_| self.compare(client)).collect();
+        if half_way {
+            let (success, failure) = (self.half_way_branch(client), self.half_way_branch(client));
+            return TxnRequest { compare, success, failure };
+        }
         // Different keys, or the whole would be refused; now and then it is.
         let mut free: Vec<usize> = (0..self.seen.len()).collect();
         let success = self.branch(client, depth, &mut free);
         let failure = self.branch(client, depth, &mut free);
         TxnRequest { compare, success, failure }
+    }
+
+    /// Operations that cannot all be executed, which shows only after the first of them have written: everything from a key on is
+    /// deleted (the one kind of delete that may come before a put of the same key, as in etcd), then one of these keys is to keep
+    /// its value or lease. Where that key was not there before, the whole is refused before it begins.
+    fn half_way_branch(&mut self, client: usize) -> Vec<RequestOp> {
+        let kept = self.key_number(client);
+        let value = self.value(client);
+        let draw = &mut self.clients[client].draw;
+        let from = usize::try_from(draw.below(u64::try_from(kept + 1).unwrap_or(1))).unwrap_or(0);
+        let mut ops = Vec::new();
+        if from > 0 && draw.below(2) == 0 {
+            let other = usize::try_from(draw.below(u64::try_from(from).unwrap_or(1))).unwrap_or(0);
+            ops.push(RequestOp::Put(PutRequest { key: key(other), value: value.clone(), ..PutRequest::default() }));
+        }
+        let (key, end) = (key(kept), Bytes::from_static(b"\0"));
+        let prev_kv = draw.below(3) == 0;
+        ops.push(RequestOp::DeleteRange(DeleteRangeRequest { key: self::key(from), range_end: end, prev_kv }));
+        let (ignore_value, nested) = (draw.below(2) == 0, draw.below(4) == 0);
+        // The value is written once only.
+        let put = if ignore_value || ops.len() > 1 {
+            PutRequest { key, ignore_value: true, ..PutRequest::default() }
+        } else {
+            PutRequest { key, value, ignore_lease: true, ..PutRequest::default() }
+        };
+        let put = RequestOp::Put(put);
+        ops.push(if nested { RequestOp::Txn(TxnRequest { success: vec![put], ..TxnRequest::default() }) } else { put });
+        ops
     }
 
     fn branch(&mut self, client: usize, depth: u64, free: &mut Vec<usize>) -> Vec<RequestOp> {

@@ -161,6 +161,14 @@ impl Scene {
         self.step(node, |status| (status.last_index, status.persisted_index) = (last, last))
     }
 
+    fn ticks(&mut self, node: u64, count: u64) -> Seen {
+        for _ in 0..count {
+            self.see(&Observed::Ticked { node })?;
+            self.see(&Observed::TurnEnded { node })?;
+        }
+        Ok(())
+    }
+
     fn send(&mut self, from: u64, to: u64, term: u64, body: Body) -> Seen {
         self.see(&Observed::Sent { message: &Message { from, to, region_id: 1, term, body } })
     }
@@ -296,6 +304,41 @@ fn beginning() -> Scene {
     scene.replicate(&no_op(1, 1)).unwrap();
     scene.put(1, 2, "1", 2).unwrap();
     scene
+}
+
+fn snapshot_at_2() -> Body {
+    Body::InstallSnapshot { snapshot: SnapshotMeta { last: at(2, 1), conf_state: ConfState::default() } }
+}
+
+#[test]
+fn who_lost_its_disk_may_be_sent_a_snapshot_where_logs_are_kept_for_all() {
+    let mut s = beginning();
+    s.checkers.require_log_for_all();
+    s.replace_disk().unwrap();
+    s.send(1, 3, 1, snapshot_at_2()).unwrap();
+    let refused = s.send(1, 2, 1, snapshot_at_2()).unwrap_err();
+    assert_eq!(refused.rule, "truncation");
+}
+
+#[test]
+fn a_member_owes_answers_only_for_time_that_it_saw_and_to_clients_of_this_life() {
+    let mut s = beginning();
+    s.see(&Observed::RequestTaken { node: 1, id: 7, within_ticks: 3 }).unwrap();
+    s.ticks(1, 5).unwrap();
+    s.see(&Observed::RequestDone { node: 1, id: 7 }).unwrap();
+    s.ticks(1, 50).unwrap();
+    s.see(&Observed::RequestTaken { node: 1, id: 8, within_ticks: 3 }).unwrap();
+    // Others' time is not its own, and what it took in at once it answers at the end of its turn.
+    s.ticks(2, 50).unwrap();
+    for _ in 0..60 {
+        s.see(&Observed::Ticked { node: 1 }).unwrap();
+    }
+    s.see(&Observed::RequestDone { node: 1, id: 8 }).unwrap();
+    s.see(&Observed::TurnEnded { node: 1 }).unwrap();
+    s.see(&Observed::RequestTaken { node: 3, id: 9, within_ticks: 3 }).unwrap();
+    s.see(&Observed::Crashed { node: 3 }).unwrap();
+    s.start(3, 2, hard(1, Some(1)), at(0, 0), &[no_op(1, 1), first_put()], None).unwrap();
+    s.ticks(3, 50).unwrap();
 }
 
 /// The put of the beginning.
@@ -712,6 +755,21 @@ const CASES: &[(&str, &str, Case)] = &[
         let empty = Kv::open(MemoryStore::new()).unwrap();
         let snapshot = SnapshotMeta { last: at(2, 1), conf_state: ConfState::default() };
         s.see(&Observed::Installed { node: 2, snapshot: &snapshot, kv: &empty })
+    }),
+    ("a snapshot for who lost nothing, though logs are kept for all", "truncation", |s| {
+        s.checkers.require_log_for_all();
+        s.send(1, 3, 1, snapshot_at_2())
+    }),
+    ("a member that leaves its client waiting", "own-answers", |s| {
+        s.see(&Observed::RequestTaken { node: 1, id: 99, within_ticks: 2 })?;
+        s.see(&Observed::RequestTaken { node: 1, id: 100, within_ticks: 2 })?;
+        s.see(&Observed::RequestDone { node: 1, id: 99 })?;
+        s.ticks(1, 5)
+    }),
+    ("a member that stood still does not forget its clients", "own-answers", |s| {
+        s.see(&Observed::RequestTaken { node: 1, id: 99, within_ticks: 2 })?;
+        s.ticks(2, 50)?;
+        s.ticks(1, 5)
     }),
     ("no agreement at the end", "liveness", |s| {
         s.see(&Observed::Healed { core: &[1, 2] })?;

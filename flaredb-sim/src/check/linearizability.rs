@@ -1,6 +1,6 @@
 //! I25, I28: the whole history of a run, judged at its end from the outside, without a look at any log (`history.rs`).
 
-use super::history::{FinalState, check_history};
+use super::history::{FinalState, HistoryReport, check_history};
 use super::violation;
 use crate::history::{Op, Outcome, Record};
 use crate::observed::Violation;
@@ -14,6 +14,7 @@ pub(crate) struct Linearizability {
     records: Vec<Record>,
     /// Not answered yet.
     waiting: BTreeMap<u64, Record>,
+    report: Option<HistoryReport>,
 }
 
 impl Linearizability {
@@ -45,6 +46,12 @@ impl Linearizability {
         };
         let last = FinalState { revision: reader.applied().revision, kvs: range.kvs };
         self.records.extend(std::mem::take(&mut self.waiting).into_values());
-        check_history(&self.records, &last).map(drop)
+        self.report = Some(check_history(&self.records, &last)?);
+        Ok(())
+    }
+
+    /// None before the end.
+    pub(crate) fn report(&self) -> Option<&HistoryReport> {
+        self.report.as_ref()
     }
 }

@@ -47,7 +47,7 @@ impl TermLog {
         self.term_at(id.index).map_or(id.index <= self.compacted_to.index, |term| term == id.term)
     }
 
-    /// True if the other's last entry is here too: by Log Matching all of it is then. It may be longer.
+    /// True if the other's last entry is here too: by Log Matching all of it is then; and nothing more.
     pub(crate) fn holds_all_of(&self, other: &Self) -> bool {
         self.holds(other.last()) && self.last().index <= other.last().index
     }

@@ -38,6 +38,8 @@ pub(crate) struct NodeMirror {
     pub(crate) is_unaware: bool,
     /// Up to this term its disks may have forgotten its votes.
     pub(crate) forgotten_to: u64,
+    /// It lost something once, or was sent a snapshot: what its log lacks is not due to truncation alone.
+    pub(crate) was_helped: bool,
 }
 
 impl NodeMirror {
@@ -91,6 +93,8 @@ impl Mirror {
             log.push(entry.id()).map_err(|what| violation("log-matching", format!("n{id} started: {what}")))?;
         }
         let lost = start.lost(node, &log);
+        let restarted = start.compacted_to.index > node.durable.compacted_to().index;
+        node.was_helped |= lost || start.disk_replaced || start.recovering.is_some() || restarted;
         if start.disk_replaced {
             node.former.get_or_insert_with(|| node.durable.clone());
             let voted = node.votes.last_key_value().map_or(0, |(term, _)| *term);
@@ -163,10 +167,6 @@ impl Mirror {
         if !node.is_leader() || node.term() != message.term {
             return Ok(());
         }
-        if !node.is_leader() || node.term() != message.term {
-            // It was put together before the node stepped down.
-            return Ok(());
-        }
         for entry in entries {
             if entry.index == node.memory.last().index + 1 {
                 node.memory
@@ -190,6 +190,7 @@ impl Mirror {
         (node.memory, node.asked) = (TermLog::from(last), TermLog::from(last));
         node.durable = TermLog::from(last);
         node.applied = last.index;
+        node.was_helped = true;
         node.promise = node.promise.filter(|until| last < *until);
         Ok(())
     }

@@ -18,6 +18,7 @@ mod log;
 mod log_matching;
 mod mirror;
 pub mod model;
+mod own_answers;
 mod persist_before_send;
 mod reads;
 mod recovery;
@@ -57,10 +58,13 @@ pub struct Checkers {
     answers: answers::Answers,
     reads: reads::Reads,
     revisions: revision_rules::RevisionRules,
+    own_answers: own_answers::OwnAnswers,
     linearizability: linearizability::Linearizability,
     liveness: liveness::Liveness,
     /// More may be lost than can be borne: then only honesty is required.
     beyond_budget: bool,
+    /// Logs are kept for the slowest member.
+    keep_log_for_all: bool,
 }
 
 impl Checker for Checkers {
@@ -87,15 +91,27 @@ impl Checkers {
             answers: answers::Answers::default(),
             reads: reads::Reads::default(),
             revisions: revision_rules::RevisionRules::default(),
+            own_answers: own_answers::OwnAnswers::default(),
             linearizability: linearizability::Linearizability::default(),
             liveness: liveness::Liveness::default(),
             beyond_budget: false,
+            keep_log_for_all: false,
         }
     }
 
     /// Faults may destroy every copy of something: that a quorum keeps what is committed is not required then.
     pub fn allow_beyond_budget(&mut self) {
         self.beyond_budget = true;
+    }
+
+    /// Logs are truncated only below what every member holds: then nobody needs a snapshot who has lost nothing.
+    pub fn require_log_for_all(&mut self) {
+        self.keep_log_for_all = true;
+    }
+
+    /// What came of judging the clients' history; None before the end of the run.
+    pub fn history_report(&self) -> Option<&history::HistoryReport> {
+        self.linearizability.report()
     }
 
     /// Looks at one observation; `at` is virtual time in µs.
@@ -123,9 +139,13 @@ impl Checkers {
                     recovering,
                     disk_replaced,
                 };
+                self.own_answers.life(node);
                 self.started(node, &start, &applied)
             }
-            Observed::Halted { node, .. } | Observed::Crashed { node } => self.mirror.crashed(node),
+            Observed::Halted { node, .. } | Observed::Crashed { node } => {
+                self.own_answers.life(node);
+                self.mirror.crashed(node)
+            }
             Observed::Stepped { node, before, after } => self.stepped(node, before, after),
             Observed::WriteAsked { node, write } => self.asked(node, write),
             Observed::WriteDurable { node, write } => self.durable(node, write),
@@ -145,6 +165,19 @@ impl Checkers {
                 self.mirror.installed(node, snapshot.last)
             }
             Observed::Invoked { id, client, node, op } => self.invoked(at, id, client, node, op),
+            Observed::RequestTaken { node, id, within_ticks } => {
+                self.own_answers.taken(node, id, within_ticks);
+                Ok(())
+            }
+            Observed::RequestDone { node, id } => {
+                self.own_answers.done(node, id);
+                Ok(())
+            }
+            Observed::Ticked { node } => {
+                self.own_answers.ticked(node);
+                Ok(())
+            }
+            Observed::TurnEnded { node } => self.own_answers.turn_ended(node),
             Observed::Answered { record } => {
                 let ledger = self.ledger.as_ref().map_err(Violation::clone)?;
                 self.answers.answered(ledger, record)?;
@@ -243,6 +276,9 @@ impl Checkers {
         recovery::sent(&self.mirror, message)?;
         self.committed.sent(message)?;
         persist_before_send::sent(&self.mirror, &self.table, message)?;
+        if self.keep_log_for_all {
+            truncation::snapshot_sent(&self.mirror, message)?;
+        }
         self.reads.sent(message)?;
         if let Body::AppendEntries { prev, entries, .. } = &message.body {
             let mut previous = persist_before_send::previous_term(&self.table, *prev);

@@ -57,9 +57,8 @@ fn append(
     if !node.is_leader() || node.term() != term {
         return Ok(());
     }
-    // Position 0 is the start of every log. What was put together before the node stepped down may be gone from its log.
-    let leads = node.is_leader() && node.term() == term;
-    let known = match node.memory.term_at(prev.index).filter(|_| leads) {
+    // Position 0 is the start of every log.
+    let known = match node.memory.term_at(prev.index) {
         Some(own) => own == prev.term,
         None => prev.index <= node.memory.compacted_to().index || table.get(prev).is_some(),
     };

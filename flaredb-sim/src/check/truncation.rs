@@ -1,5 +1,6 @@
 //! I23, I24: a log is truncated only below what is applied, and at an entry it has; a snapshot takes nothing back, is what the
-//! committed entries make of it, and replaces log and state as a whole.
+//! committed entries make of it, and replaces log and state as a whole. Where logs are kept for the slowest member, nobody
+//! needs one who has lost nothing.
 
 use super::commit_rule::Committed;
 use super::ledger::Ledger;
@@ -7,7 +8,7 @@ use super::mirror::Mirror;
 use super::{replica_equality, state_machine_safety, violation};
 use crate::observed::Violation;
 use flaredb_kv::{Kv, MemoryStore};
-use flaredb_raft::{EntryId, SnapshotMeta};
+use flaredb_raft::{Body, EntryId, Message, SnapshotMeta};
 
 /// Before the mirror takes it in.
 pub(crate) fn truncated(mirror: &Mirror, committed: &Committed, id: u64, up_to: EntryId) -> Result<(), Violation> {
@@ -18,6 +19,19 @@ pub(crate) fn truncated(mirror: &Mirror, committed: &Committed, id: u64, up_to: 
         return Err(violation("truncation", what));
     }
     Ok(())
+}
+
+/// Logs are kept for the slowest: only who lost something, or leads after having lost something, has to do with snapshots.
+pub(crate) fn snapshot_sent(mirror: &Mirror, message: &Message) -> Result<(), Violation> {
+    let Body::InstallSnapshot { snapshot } = &message.body else { return Ok(()) };
+    let (from, to) = (mirror.node(message.from)?, mirror.node(message.to)?);
+    if from.was_helped || to.was_helped {
+        return Ok(());
+    }
+    let (from, to, at) = (message.from, message.to, to.durable.last());
+    let what =
+        format!("n{from} sends n{to}, whose log ends at {at}, a snapshot at {}: its log was not kept", snapshot.last);
+    Err(violation("truncation", what))
 }
 
 /// Before the mirror takes it in.

@@ -23,6 +23,10 @@ struct Sum {
     requests: u64,
     workload: Figures,
     marks: Marks,
+    /// Histories that were not judged to the end: that took too many tries.
+    undecided: u64,
+    /// Histories that were not judged: the run ended before.
+    unjudged: u64,
     /// Seed to rule and what.
     failures: BTreeMap<u64, (String, String)>,
     hashes: Vec<(u64, u64)>,
@@ -36,6 +40,8 @@ impl Sum {
         self.requests += report.requests;
         self.workload.merge(&report.workload);
         self.marks.merge(&report.marks);
+        self.undecided += u64::from(report.decided == Some(false));
+        self.unjudged += u64::from(report.decided.is_none());
         if let Some(violation) = &report.violation {
             self.failures.insert(report.seed, (violation.rule.to_owned(), violation.what.clone()));
         }
@@ -55,7 +61,7 @@ impl Sum {
             self.marks.all().map(|(mark, count)| (mark.name().to_owned(), json!(count))).collect();
         json!({
             "next_seed": next_seed, "seeds": self.seeds, "events": self.events, "virtual_us": self.virtual_us,
-            "requests": self.requests, "busy_ms": busy_ms, "failures": failures, "marks": marks,
+            "undecided": self.undecided, "unjudged": self.unjudged, "requests": self.requests, "busy_ms": busy_ms, "failures": failures, "marks": marks,
         })
     }
 
@@ -67,6 +73,8 @@ impl Sum {
             events: number("events")?,
             virtual_us: number("virtual_us")?,
             requests: number("requests")?,
+            undecided: number("undecided").unwrap_or(0),
+            unjudged: number("unjudged").unwrap_or(0),
             ..Self::default()
         };
         for (mark, _) in Marks::default().all() {
@@ -190,6 +198,8 @@ fn print_json(args: &Args, sum: &Sum, busy_ms: u64) -> io::Result<()> {
         "simulated_seconds": sum.virtual_us / 1_000_000,
         "times_real_time": sum.virtual_us / 1000 / busy_ms,
         "requests": sum.requests,
+        "undecided": sum.undecided,
+        "unjudged": sum.unjudged,
         "failures": failures,
         "marks": { "of": Mark::ALL.len(), "hit": sum.marks.hit_count(), "never_hit": never_hit(&sum.marks), "counts": hit },
         "workload": workload,
@@ -228,6 +238,9 @@ fn print_text(args: &Args, sum: &Sum, busy_ms: u64) -> io::Result<()> {
         Mark::ALL.len(),
         never_hit(&sum.marks).join(" ")
     )?;
+    if sum.undecided + sum.unjudged > 0 {
+        writeln!(out, "histories: {} undecided, {} not judged", sum.undecided, sum.unjudged)?;
+    }
     for (seed, (rule, what)) in &sum.failures {
         writeln!(out, "seed {seed} BROKEN {rule}: {what}\n  again: {}", replay_command(*seed, args.events))?;
     }

@@ -158,7 +158,10 @@ impl World {
             (_, Outcome::Written(Err(KvError::Compacted | KvError::FutureRevision))) => {
                 self.marks.hit(Mark::CompactRefused)
             }
-            (_, Outcome::Written(Err(_))) => self.marks.hit(Mark::WriteRefusedByState),
+            (_, Outcome::Written(Err(_))) => {
+                self.marks.hit(Mark::WriteRefusedByState);
+                self.marks.hit_if(matches!(op, Op::Write(Command::Txn(_))), Mark::TxnRefusedByState);
+            }
             (Op::Write(command), Outcome::Written(Ok(response))) => self.marks.hit(match (command, &response.body) {
                 (Command::Put(_), _) => Mark::PutAnswered,
                 (Command::DeleteRange(_), _) => Mark::DeleteAnswered,

@@ -155,7 +155,14 @@ impl World {
             }
             let mut payload = Vec::new();
             encode_messages(&batch, &mut payload);
-            self.send_payload(at, node_of(to), payload.into());
+            let payload = Bytes::from(payload);
+            if batch
+                .iter()
+                .any(|message| matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty()))
+            {
+                self.network.keep_append((at, node_of(to), self.nodes[at].incarnation), &payload);
+            }
+            self.send_payload(at, node_of(to), payload);
             self.point(at, between)?;
         }
         Ok(())
@@ -249,6 +256,7 @@ impl World {
         let node = &mut self.nodes[at];
         let Some(place) = node.waiting.iter().position(|(waits, _)| *waits == ticket) else { return };
         let (_, client) = node.waiting.swap_remove(place);
+        self.see(&Observed::RequestDone { node: id_of(at), id: ticket });
         let outcome = match answer {
             Answer::Applied(result) => Outcome::Written(result),
             Answer::ReadReady => return self.serve_read(at, client, ticket),
@@ -275,7 +283,10 @@ impl World {
     /// A peer's status changed.
     pub(crate) fn on_status(&mut self, at: usize, before: &PeerStatus, after: &PeerStatus) {
         self.trace.add(after.term ^ after.commit_index.rotate_left(20) ^ after.last_index.rotate_left(40));
-        self.marks.hit_if(after.term > before.term, Mark::TermRose);
+        if after.term > before.term {
+            self.marks.hit(Mark::TermRose);
+            self.late_appends(at, after.term);
+        }
         if before.state != after.state {
             match (before.state, after.state) {
                 (_, PeerState::Leader) => self.marks.hit(Mark::LeaderElected),

@@ -9,6 +9,7 @@ mod clients;
 pub(crate) mod disk;
 mod effects;
 mod fault;
+mod late;
 mod meeting;
 mod node;
 mod snapshot;
@@ -147,7 +148,7 @@ impl World {
             faults: Faults::new(reduction),
             marks: Marks::default(),
             trace: Trace::new(told),
-            watch: Watch::new(settings.voters, settings.beyond_budget),
+            watch: Watch::new(&settings),
             partitions: Vec::new(),
             transfers: Vec::new(),
             core: None,
@@ -270,6 +271,7 @@ impl World {
             violation: self.watch.violation().cloned(),
             marks: self.marks.clone(),
             trace_hash: self.trace.hash(),
+            decided: self.watch.is_decided(),
             workload: self.workload.figures,
             requests: self.workload.requests(),
             faults: self.faults.happened().keys().copied().collect(),

@@ -461,6 +461,7 @@ impl World {
         self.marks.hit_if(taken > 3, Mark::TurnOfManyInputs);
         self.point(at, Mark::CrashBeforeOutput)?;
         self.take_outputs(at)?;
+        self.see(&Observed::TurnEnded { node: id_of(at) });
         self.maybe_take_over(at);
         self.maybe_compact(at);
         let cost = self.settings.cpu_us * u64::try_from(taken).unwrap_or(1) * self.nodes[at].slow;
@@ -476,12 +477,16 @@ impl World {
 
     fn take_in(&mut self, at: usize, what: Arrived) -> Result<(), Gone> {
         match what {
-            Arrived::Tick => self.step(at, Input::Tick),
+            Arrived::Tick => {
+                self.see(&Observed::Ticked { node: id_of(at) });
+                self.step(at, Input::Tick)
+            }
             Arrived::Payload(payload) => self.take_in_payload(at, payload),
             Arrived::Request { client, id } => self.take_in_request(at, client, id),
             Arrived::Cancel { id } => {
                 self.nodes[at].waiting.retain(|(waits, _)| *waits != id);
                 self.marks.hit(Mark::ClientCancelled);
+                self.see(&Observed::RequestDone { node: id_of(at), id });
                 self.step(at, Input::Cancel { ticket: id })
             }
             Arrived::Synced => self.on_synced(at),
@@ -525,7 +530,7 @@ impl World {
             Op::Write(command) => {
                 let (kind, command) = (command.kind(), command.encode());
                 debug_assert!(Command::decode(kind, &command).is_ok(), "what is encoded is read back");
-                self.nodes[at].waiting.push((id, client));
+                self.waits(at, client, id);
                 self.step(at, Input::Propose { ticket: id, kind, command })
             }
             Op::Read(range) if range.serializable => {
@@ -533,10 +538,16 @@ impl World {
                 Ok(())
             }
             Op::Read(_) => {
-                self.nodes[at].waiting.push((id, client));
+                self.waits(at, client, id);
                 self.step(at, Input::Read { ticket: id })
             }
         }
+    }
+
+    fn waits(&mut self, at: usize, client: usize, id: u64) {
+        self.nodes[at].waiting.push((id, client));
+        let within_ticks = u64::from(self.settings.replica.request_timeout_ticks);
+        self.see(&Observed::RequestTaken { node: id_of(at), id, within_ticks });
     }
 
     /// The process goes on after a pause.

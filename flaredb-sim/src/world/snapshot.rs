@@ -2,8 +2,10 @@
 
 use super::node::Arrived;
 use super::{Gone, Happening, World, id_of};
+use crate::faults::FaultKind;
 use crate::marks::Mark;
 use crate::observed::Observed;
+use crate::prf::Draw;
 use flaredb_kv::{Kv, MemoryStore};
 use flaredb_raft::{Body, ConfState, EntryId, Message, SnapshotMeta};
 use flaredb_replica::Input;
@@ -16,6 +18,8 @@ pub(crate) struct Transfer {
     term: u64,
     snapshot: SnapshotMeta,
     image: MemoryStore,
+    /// It was sent before, and comes again: the sender learns nothing from it.
+    again: bool,
 }
 
 impl World {
@@ -38,14 +42,41 @@ impl World {
             return;
         }
         self.trace.tell(self.now, || format!("n{} sends a snapshot at {last} to n{}", id_of(at), id_of(to)));
-        self.transfers.push(Some(Transfer { from: at, to, sender_life: life, term, snapshot, image }));
+        self.repeat_snapshot(takes, (at, to, life), term, &snapshot, &image);
+        self.transfers.push(Some(Transfer { from: at, to, sender_life: life, term, snapshot, image, again: false }));
         let transfer = self.transfers.len() - 1;
         self.schedule(takes, Happening::SnapshotArrives { transfer });
     }
 
+    /// Some snapshots come twice, the second time when the receiver has long gone on. (In production a sender that takes a
+    /// snapshot that arrived for lost sends another.)
+    fn repeat_snapshot(
+        &mut self,
+        takes: u64,
+        (from, to, sender_life): (usize, usize, u64),
+        term: u64,
+        snapshot: &SnapshotMeta,
+        image: &MemoryStore,
+    ) {
+        let link = u64::try_from(self.network.link(from, to)).unwrap_or(0);
+        let nth = u64::try_from(self.transfers.len()).unwrap_or(0);
+        let mut draw = Draw::new(self.settings.seed, "snapshot comes again", nth);
+        let again = !self.settings.fault_free && self.core.is_none() && draw.below(4) > 0;
+        if !again || !self.faults.allows(FaultKind::FrameRepeat, link, self.now / 1_000_000) {
+            return;
+        }
+        let within = *draw.pick(&[500_000, 5_000_000, 20_000_000, 20_000_000]);
+        let later = takes + draw.between(10_000, within);
+        let (snapshot, image) = (snapshot.clone(), image.clone());
+        self.transfers.push(Some(Transfer { from, to, sender_life, term, snapshot, image, again: true }));
+        let transfer = self.transfers.len() - 1;
+        self.schedule(later, Happening::SnapshotArrives { transfer });
+    }
+
     /// All of it is there: it is kept beside the live state, announced to the peer, and the sender is told.
     pub(crate) fn on_snapshot_arrives(&mut self, transfer: usize) {
-        let Some(Transfer { from, to, sender_life, term, snapshot, image }) = self.transfers[transfer].take() else {
+        let Some(Transfer { from, to, sender_life, term, snapshot, image, again }) = self.transfers[transfer].take()
+        else {
             return;
         };
         let incarnation = self.nodes[from].incarnation;
@@ -53,10 +84,12 @@ impl World {
         let reaches = passes(self) && !self.network.is_cut(from, to) && self.may_hear(from, to, incarnation);
         // Who was met just now may have died of it.
         let delivered = reaches && passes(self);
-        self.schedule(
-            self.settings.network.delay_us,
-            Happening::SnapshotReport { node: from, peer: to, delivered, life: sender_life },
-        );
+        if again {
+            self.marks.hit_if(delivered, Mark::SnapshotTwice);
+        } else {
+            let after = self.settings.network.delay_us;
+            self.schedule(after, Happening::SnapshotReport { node: from, peer: to, delivered, life: sender_life });
+        }
         if !delivered {
             self.marks.hit(Mark::SnapshotToDownNode);
             return;
