@@ -30,8 +30,11 @@ impl<S: RaftStorage> Peer<S> {
         }
         let unknown = if mutant!(PrevTermNotCompared) { term.is_none() } else { term != Some(prev.term) };
         if prev.index > commit && unknown {
-            let result = if self.is_recovering() && prev.index > self.log.last().index {
-                AppendResult::Lost { last: self.log.persisted_id() }
+            let result = if self.is_recovering() {
+                // Strictly before `prev`, so that each answer takes the leader further back.
+                let agreed = self.log.last_with_term_at_most(prev.index - 1, prev.term)?;
+                let durable = self.log.persisted_id();
+                AppendResult::Lost { last: if agreed.index > durable.index { durable } else { agreed } }
             } else {
                 let hint = self.log.last_with_term_at_most(prev.index, prev.term)?;
                 AppendResult::Rejected { prev_index: prev.index, hint }

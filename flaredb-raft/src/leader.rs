@@ -260,7 +260,7 @@ impl<S: RaftStorage> Peer<S> {
             }
             AppendResult::Lost { last } => {
                 let agreed = self.log.last_with_term_at_most(last.index, last.term)?;
-                if !progress.on_lost(last.index, agreed.index) {
+                if !progress.on_lost(agreed.index) {
                     self.counters.stale_answer += 1;
                 }
             }

@@ -127,10 +127,10 @@ pub enum AppendResult {
         /// At or before `prev_index`.
         hint: EntryId,
     },
-    /// As `Rejected`, from a follower that is recovering (R15): the position is past the end of its log, though it may have
-    /// acknowledged it once. Whatever it acknowledged beyond `last` does not hold any more.
+    /// As `Rejected`, from a follower that is recovering (R15): its disk lost the position, or is an old copy and has another
+    /// entry there, though it may have acknowledged it once. Whatever it acknowledged beyond `last` does not hold any more.
     Lost {
-        /// The end of what is durable there.
+        /// The follower's best guess of where the logs still agree: durable there, and before the position that was asked about.
         last: EntryId,
     },
 }

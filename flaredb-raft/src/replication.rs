@@ -113,15 +113,16 @@ impl Progress {
         self.state.next_index = self.state.match_index.max(agreed) + 1;
     }
 
-    /// The follower's disk lost what it held after `end` (R15): the one place where `match_index` falls. What was committed with
-    /// its help stays so, because it votes for nobody who lacks that. False if this says nothing new.
-    pub(crate) fn on_lost(&mut self, end: u64, agreed: u64) -> bool {
-        let believed = self.state.match_index > end;
-        self.state.match_index = self.state.match_index.min(end);
+    /// The follower's disk is not what it was (R15): the one place where `match_index` falls, to the leader's best guess of where
+    /// the logs still agree. What was committed with its help stays so, because it votes for nobody who lacks that. False if
+    /// this says nothing new.
+    pub(crate) fn on_lost(&mut self, agreed: u64) -> bool {
+        let believed = self.state.match_index > agreed;
+        self.state.match_index = self.state.match_index.min(agreed);
         match self.mode {
             // Where to go on is found when the snapshot is there, or given up.
             Mode::Snapshot { .. } => believed,
-            Mode::Probe | Mode::Replicate if believed || self.state.next_index > end + 1 => {
+            Mode::Probe | Mode::Replicate if believed || self.state.next_index > agreed + 1 => {
                 self.on_rejected(agreed);
                 true
             }

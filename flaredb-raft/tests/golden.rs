@@ -17,6 +17,7 @@
 //! slow n1, fast n1, done n1                        disk: writes wait until `done`
 //! crash n1, restart n1, flush n1                   what was not durable is lost; flush: what is applied survives
 //! lose n1 3, wipe n1     n1 crashes, its disk loses everything after 3, or is replaced by an empty one
+//! copy n1, restore n1     keep a copy of the disk; n1 crashes, and its disk is that copy
 //! ask n1 n2              n1, with a new disk, asks n2 what it vouches for; when all were asked it knows what it promised
 //! recover n1 5@2         n1 is told at run time that it promised this much
 //! compact n1 5           flush, then remove the log up to 5
@@ -239,6 +240,8 @@ impl goldenscript::Runner for Script {
             "flush" => self.0.flush(first()?),
             "lose" => self.0.lose(first()?, words.get(1).ok_or("after which?")?.parse()?),
             "wipe" => self.0.wipe(first()?),
+            "copy" => self.0.copy_disk(first()?),
+            "restore" => self.0.restore(first()?),
             "ask" => {
                 for other in &words[1..] {
                     if !self.0.ask(first()?, node(other)?) {

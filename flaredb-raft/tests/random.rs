@@ -36,6 +36,7 @@ struct Coverage {
     forwarded: u64,
     losses: u64,
     wipes: u64,
+    old_copies: u64,
     recovered: u64,
 }
 
@@ -116,15 +117,23 @@ fn run(seed: u64, steps: u64) -> Coverage {
                 // A member that lost something relies on the others, so only one at a time does.
                 let whole = cluster.nodes.values().all(|node| node.owed.is_none());
                 if losses && whole && random.chance(40) {
-                    if random.chance(30) {
-                        cluster.wipe(id);
-                        coverage.wipes += 1;
+                    if random.chance(50) {
+                        if cluster.nodes[&id].copy.is_some() && random.chance(50) {
+                            cluster.restore(id);
+                            coverage.old_copies += 1;
+                        } else {
+                            cluster.wipe(id);
+                            coverage.wipes += 1;
+                        }
                     } else {
                         let end = cluster.nodes[&id].disk.last().index;
                         cluster.lose(id, end.saturating_sub(random.below(8)));
                         coverage.losses += 1;
                     }
                 } else if cluster.is_up(id) {
+                    if random.chance(20) {
+                        cluster.copy_disk(id);
+                    }
                     cluster.crash(id);
                     coverage.crashes += 1;
                 } else {
@@ -245,6 +254,7 @@ fn random_runs_keep_every_rule_and_recover() {
         total.forwarded += coverage.forwarded;
         total.losses += coverage.losses;
         total.wipes += coverage.wipes;
+        total.old_copies += coverage.old_copies;
         total.recovered += coverage.recovered;
     }
     println!("{count} runs: {total:?}");
@@ -253,9 +263,10 @@ fn random_runs_keep_every_rule_and_recover() {
             && total.terms > 2 * count
             && total.snapshots > count / 4
             && total.crashes > count
-            && total.losses > count / 2
+            && total.losses > count / 4
             && total.wipes > count / 8
-            && total.recovered > count / 2;
+            && total.old_copies > count / 20
+            && total.recovered > count / 3;
         assert!(rich, "the runs exercise too little: {total:?}");
     }
 }

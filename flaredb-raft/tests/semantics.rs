@@ -623,17 +623,35 @@ fn r15_below_its_promise_a_peer_neither_votes_nor_leads() {
 }
 
 #[test]
-fn r15_a_loss_is_reported_where_a_leader_believes_in_more_and_a_conflict_stays_a_conflict() {
+fn r15_a_loss_is_reported_wherever_a_leader_may_believe_in_more() {
     let mut peer = recovering_peer();
     peer.step(message(2, 1, 5, append(id(3, 2), vec![], 3))).unwrap();
     let (sent, _) = settle(&mut peer);
     assert_eq!(answer(&sent), AppendResult::Lost { last: id(1, 1) });
     peer.step(message(2, 1, 5, append(id(1, 1), vec![entry(2, 2, "a")], 1))).unwrap();
     settle(&mut peer);
-    // Within what is left the leader has to find the place where the logs part, as ever.
+    // An old copy of a disk may hold other entries there than what it acknowledged: also that takes back the leader's belief.
     peer.step(message(2, 1, 5, append(id(2, 1), vec![], 1))).unwrap();
     let (sent, _) = settle(&mut peer);
-    assert_eq!(answer(&sent), AppendResult::Rejected { prev_index: 2, hint: id(1, 1) });
+    assert_eq!(answer(&sent), AppendResult::Lost { last: id(1, 1) });
+}
+
+#[test]
+fn r15_an_old_copy_with_a_conflicting_end_takes_back_what_the_leader_believes() {
+    let mut cluster = Cluster::of_three();
+    cluster.elect(1);
+    cluster.propose(1, "a");
+    cluster.settle();
+    // Term 2's leader has 3@2; the copy says that it has entries of term 1 up to there, and further.
+    cluster.step(1, Event::TransferLeadership { to: 3 });
+    cluster.settle();
+    let of_2 = |cluster: &Cluster| cluster.peer(3).progress().find(|(id, _)| *id == 2).unwrap().1;
+    assert_eq!(of_2(&cluster).match_index, 3);
+    cluster.step(
+        3,
+        message(2, 3, 2, Body::AppendEntriesResponse { round: 0, result: AppendResult::Lost { last: id(3, 1) } }),
+    );
+    assert_eq!((of_2(&cluster).match_index, of_2(&cluster).next_index), (2, 3), "3@1 is not 3@2");
 }
 
 #[test]

@@ -54,6 +54,14 @@ pub struct Node {
     pub reports: Option<BTreeMap<u64, (u64, EntryId)>>,
     /// The term it was told then. Until that is durable, a crash makes it ask again.
     told_term: u64,
+    /// What was on the disk when it was copied.
+    pub copy: Option<Copy>,
+}
+
+/// A copy of a disk and of what was flushed.
+pub struct Copy {
+    disk: MemoryStorage,
+    history: Vec<RaftLogEntry>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +122,7 @@ impl Cluster {
                 owed: None,
                 reports: None,
                 told_term: 0,
+                copy: None,
             };
             cluster.nodes.insert(id, node);
             cluster.start(id);
@@ -422,6 +431,24 @@ impl Cluster {
         node.reports = Some(BTreeMap::new());
         self.checker.on_wipe(id);
         self.say(format!("n{id}: the disk is a new one"));
+    }
+
+    /// Keeps a copy of the node's disk as it is.
+    pub fn copy_disk(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let history = node.history[..usize::try_from(node.flushed).unwrap()].to_vec();
+        node.copy = Some(Copy { disk: node.disk.deep_clone(), history });
+    }
+
+    /// The node crashes, and its disk is replaced by the copy.
+    pub fn restore(&mut self, id: u64) {
+        let copy = self.nodes.get_mut(&id).unwrap().copy.take().expect("there is a copy");
+        self.wipe(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.disk = copy.disk;
+        node.flushed = u64::try_from(copy.history.len()).unwrap();
+        node.history = copy.history;
+        self.say(format!("n{id}: it is an old copy"));
     }
 
     /// A node with a new disk asks another what it vouches for. When all have answered it knows what it promised.
