@@ -41,7 +41,7 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 sim: ## 100,000 simulated clusters, a seed each, on all cores; resumable (rm target/sim.resume.json to begin anew)
 	@mkdir -p target
-	$(CARGO) run --release --locked -p flaredb-sim -- --seeds 100000 --jobs $(JOBS) --resume target/sim.resume.json
+	$(CARGO) run --profile sim --locked -p flaredb-sim -- --seeds 100000 --jobs $(JOBS) --resume target/sim.resume.json
 
 mutants: ## put each known bug back and see that the simulator finds it
 	$(CARGO) run --release --locked -p flaredb-sim -- --mutants --seeds 2000 --jobs $(JOBS)

@@ -24,14 +24,30 @@ pub(crate) struct Replay<'a> {
     looks: BTreeMap<i64, Vec<&'a Operation<'a>>>,
     /// Writes that were told that a key is not there, by the last revision at which that can have been.
     not_found: BTreeMap<i64, Vec<&'a Operation<'a>>>,
-    /// By the time they were sent; true: it has a place.
-    unknown: Vec<(&'a Operation<'a>, bool)>,
+    /// By the time they were sent.
+    unknown: Vec<Unknown<'a>>,
     /// By the values they may write.
     unknown_by_value: BTreeMap<Bytes, Vec<usize>>,
     model: Model,
     choices: Vec<Choice>,
     tries: u64,
+    /// Where it got to, with the contradiction there: the one that is reported if there is no way on.
+    deepest: Option<(i64, Violation)>,
 }
+
+/// A write that may have had effect, with what never changes of it while gaps are filled.
+struct Unknown<'a> {
+    operation: &'a Operation<'a>,
+    command: &'a Command,
+    /// It has a place.
+    placed: bool,
+    /// Where each of its values that was seen was seen to be written.
+    seen: Vec<&'a BTreeSet<i64>>,
+    /// Writes that differ in nothing that anybody saw: one of each kind is enough.
+    kind: Option<Kind<'a>>,
+}
+
+type Kind<'a> = (&'static str, &'a Bytes, Option<&'a Bytes>);
 
 /// A gap that was filled.
 struct Choice {
@@ -66,7 +82,7 @@ impl<'a> Replay<'a> {
                     }
                 }
                 Place::Look { revision, .. } => looks.entry(revision).or_default().push(operation),
-                Place::UnknownWrite => unknown.push((operation, false)),
+                Place::UnknownWrite => unknown.extend(Unknown::new(operation, evidence)),
                 Place::Refused => {
                     if operation.record.outcome == Outcome::Written(Err(KvError::KeyNotFound)) {
                         let at_most = operation.at_most.clamp(first.revision, last.revision);
@@ -76,11 +92,10 @@ impl<'a> Replay<'a> {
                 Place::Never | Place::Nothing => {}
             }
         }
-        unknown.sort_by_key(|(operation, _)| operation.record.invoked_at);
+        unknown.sort_by_key(|unknown| unknown.operation.record.invoked_at);
         let mut unknown_by_value: BTreeMap<Bytes, Vec<usize>> = BTreeMap::new();
-        for (number, (operation, _)) in unknown.iter().enumerate() {
-            let Some(command) = operation.command() else { continue };
-            each_request(command, &mut |op| {
+        for (number, unknown) in unknown.iter().enumerate() {
+            each_request(unknown.command, &mut |op| {
                 if let RequestOp::Put(put) = op {
                     unknown_by_value.entry(put.value.clone()).or_default().push(number);
                 }
@@ -88,26 +103,39 @@ impl<'a> Replay<'a> {
         }
         let model = Model::new(first.revision, &first.kvs);
         let first = first.revision;
-        let (choices, tries) = (Vec::new(), 0);
-        Ok(Self { evidence, first, last, writers, looks, not_found, unknown, unknown_by_value, model, choices, tries })
+        Ok(Self {
+            evidence,
+            first,
+            last,
+            writers,
+            looks,
+            not_found,
+            unknown,
+            unknown_by_value,
+            model,
+            choices: Vec::new(),
+            tries: 0,
+            deepest: None,
+        })
     }
 
     /// How many unknown writes took effect, and where it was given up.
     pub(crate) fn run(mut self) -> Result<(u64, Option<i64>), Violation> {
-        let mut deepest: Option<(i64, Violation)> = None;
         let mut revision = self.first;
         let mut result = self.look(revision);
         loop {
             if let Err(violation) = result {
-                if deepest.as_ref().is_none_or(|(at, _)| revision > *at) {
-                    deepest = Some((revision, violation));
+                if self.is_deepest(revision) {
+                    self.deepest = Some((revision, violation));
                 }
                 if self.tries > TRIES_MAX {
                     return Ok((self.placed(), Some(revision)));
                 }
                 match self.choose_again() {
                     Some(earlier) => revision = earlier,
-                    None => return Err(deepest.map_or_else(|| violation_of_nothing(revision), |(_, first)| first)),
+                    None => {
+                        return Err(self.deepest.map_or_else(|| violation_of_nothing(revision), |(_, first)| first));
+                    }
                 }
             } else if revision >= self.last.revision {
                 result = self.compare_last();
@@ -126,8 +154,17 @@ impl<'a> Replay<'a> {
         }
     }
 
+    fn is_deepest(&self, revision: i64) -> bool {
+        self.deepest.as_ref().is_none_or(|(at, _)| revision > *at)
+    }
+
+    /// Trying finds contradictions all the time, and only the deepest is reported: only that one is put into words.
+    fn contradiction(&self, revision: i64, rule: &'static str, what: impl FnOnce() -> String) -> Violation {
+        violation(rule, if self.is_deepest(revision) { what() } else { String::new() })
+    }
+
     fn placed(&self) -> u64 {
-        u64::try_from(self.unknown.iter().filter(|(_, placed)| *placed).count()).unwrap_or(u64::MAX)
+        u64::try_from(self.unknown.iter().filter(|unknown| unknown.placed).count()).unwrap_or(u64::MAX)
     }
 
     /// Goes back to the last gap that can be filled otherwise, and does so.
@@ -137,7 +174,7 @@ impl<'a> Replay<'a> {
             if let Some(next) = choice.left.pop() {
                 self.model.undo_to(choice.revision - 1);
                 self.tries += 1;
-                let command = self.unknown.get(next).and_then(|(operation, _)| operation.command())?;
+                let command = self.unknown.get(next)?.command;
                 // It was executed before, in the same state.
                 let _ = self.model.execute(command);
                 self.mark(next, true);
@@ -152,7 +189,7 @@ impl<'a> Replay<'a> {
 
     fn mark(&mut self, number: usize, placed: bool) {
         if let Some(unknown) = self.unknown.get_mut(number) {
-            unknown.1 = placed;
+            unknown.placed = placed;
         }
     }
 
@@ -164,8 +201,9 @@ impl<'a> Replay<'a> {
         match self.model.execute(command) {
             Ok(expected) if self.model.revision() == revision && same_response(command, found, &expected) => Ok(()),
             expected => {
-                let what = format!("{}: was told {found:?}, but expected is {expected:?}", Name(operation.record));
-                Err(violation("write-answer", what))
+                let name = Name(operation.record);
+                let what = || format!("{name}: was told {found:?}, but expected is {expected:?}");
+                Err(self.contradiction(revision, "write-answer", what))
             }
         }
     }
@@ -173,27 +211,13 @@ impl<'a> Replay<'a> {
     /// Finds the unknown writes that can have made this revision and takes the most urgent.
     fn fill(&mut self, revision: i64) -> Result<(), Violation> {
         let mut fitting = Vec::new();
-        // Writes that differ in nothing that anybody saw: one of each kind is enough.
-        let mut alike: BTreeSet<(&str, &Bytes, Option<&Bytes>)> = BTreeSet::new();
+        let mut alike: BTreeSet<Kind<'_>> = BTreeSet::new();
         for number in self.candidates(revision) {
-            let Some((operation, false)) = self.unknown.get(number).copied() else { continue };
-            if operation.known_before >= revision {
-                continue;
-            }
-            let Some(command) = operation.command().filter(|command| self.may_be_at(command, revision)) else {
+            let Some(unknown) = self.unknown.get(number).filter(|unknown| unknown.may_be_at(revision)) else {
                 continue;
             };
-            // A compaction makes no revision, and the model knows of none here.
-            if matches!(command, Command::Compact(_)) {
-                continue;
-            }
-            let kind = match command {
-                Command::Put(put) if put.ignore_value => Some(("keep", &put.key, None)),
-                Command::Put(put) if self.evidence.is_unseen(&put.key, &put.value) => Some(("put", &put.key, None)),
-                Command::DeleteRange(delete) => Some(("delete", &delete.key, Some(&delete.range_end))),
-                _ => None,
-            };
-            let is_new = kind.is_none_or(|kind| alike.insert(kind));
+            let command = unknown.command;
+            let is_new = unknown.kind.is_none_or(|kind| alike.insert(kind));
             if !is_new {
                 continue;
             }
@@ -210,12 +234,14 @@ impl<'a> Replay<'a> {
         fitting.sort_unstable_by(|a, b| b.cmp(a));
         let mut left: Vec<usize> = fitting.into_iter().map(|(_, number)| number).collect();
         let Some(taken) = left.pop() else {
-            let seen: Vec<&Bytes> = self.evidence.touched(revision).map(|(key, _)| key).collect();
-            let what = format!("no request can have made revision {revision}; seen to be written there: {seen:?}");
-            return Err(violation("revision-gap", what));
+            let what = || {
+                let seen: Vec<&Bytes> = self.evidence.touched(revision).map(|(key, _)| key).collect();
+                format!("no request can have made revision {revision}; seen to be written there: {seen:?}")
+            };
+            return Err(self.contradiction(revision, "revision-gap", what));
         };
-        if let Some(command) = self.unknown.get(taken).and_then(|(operation, _)| operation.command()) {
-            let _ = self.model.execute(command);
+        if let Some(unknown) = self.unknown.get(taken) {
+            let _ = self.model.execute(unknown.command);
         }
         self.mark(taken, true);
         self.choices.push(Choice { revision, taken, left });
@@ -230,20 +256,6 @@ impl<'a> Replay<'a> {
             Some(value) => self.unknown_by_value.get(value).cloned().unwrap_or_default(),
             None => (0..self.unknown.len()).collect(),
         }
-    }
-
-    /// False if one of its values was seen to be written, but never at this revision. (Of a transaction one branch only has
-    /// effect, but what was seen was written.)
-    fn may_be_at(&self, command: &Command, revision: i64) -> bool {
-        let mut possible = true;
-        each_request(command, &mut |op| {
-            if let RequestOp::Put(put) = op
-                && let Some(revisions) = self.evidence.written_at(&put.value)
-            {
-                possible &= revisions.contains(&revision);
-            }
-        });
-        possible
     }
 
     /// Whether what was just executed agrees with all that was seen of the keys it changed, and how urgent it is: the revision
@@ -279,7 +291,8 @@ impl<'a> Replay<'a> {
     fn look(&mut self, revision: i64) -> Result<(), Violation> {
         for operation in self.not_found.get(&revision).into_iter().flatten() {
             if !self.was_not_found(operation, revision) {
-                return Err(operation.refused_for_no_reason());
+                let refused = || operation.refused_for_no_reason();
+                return Err(if self.is_deepest(revision) { refused() } else { violation("refusal", "") });
             }
         }
         for operation in self.looks.get(&revision).into_iter().flatten() {
@@ -287,8 +300,8 @@ impl<'a> Replay<'a> {
                 (Op::Read(request), Outcome::Read { result: Ok(found), .. }) => {
                     let at = if request.revision > 0 { request.revision } else { revision };
                     if at > revision {
-                        let what = format!("{}: answered at revision {revision}", Name(operation.record));
-                        return Err(violation("future-read", what));
+                        let what = || format!("{}: answered at revision {revision}", Name(operation.record));
+                        return Err(self.contradiction(revision, "future-read", what));
                     }
                     if at < self.first {
                         continue;
@@ -296,8 +309,9 @@ impl<'a> Replay<'a> {
                     let expected = self.model.range(request, at);
                     if !same_range(request, found, &expected) {
                         let name = Name(operation.record);
-                        let what = format!("{name}: at revision {at} was told {found:?}, but there was {expected:?}");
-                        return Err(violation("read-content", what));
+                        let what =
+                            || format!("{name}: at revision {at} was told {found:?}, but there was {expected:?}");
+                        return Err(self.contradiction(revision, "read-content", what));
                     }
                 }
                 (Op::Write(Command::Compact(_)), _) => {}
@@ -306,8 +320,8 @@ impl<'a> Replay<'a> {
                     self.model.undo_to(revision);
                     if !expected.as_ref().is_ok_and(|expected| same_response(command, found, expected)) {
                         let name = Name(operation.record);
-                        let what = format!("{name}: was told {found:?}, but expected is {expected:?}");
-                        return Err(violation("write-answer", what));
+                        let what = || format!("{name}: was told {found:?}, but expected is {expected:?}");
+                        return Err(self.contradiction(revision, "write-answer", what));
                     }
                 }
                 _ => {}
@@ -347,6 +361,34 @@ impl<'a> Replay<'a> {
         };
         let what = format!("at revision {} there is {found}, but expected is {expected}", self.last.revision);
         Err(violation("final-content", what))
+    }
+}
+
+impl<'a> Unknown<'a> {
+    /// None if it makes no revision: a compaction, of which the model here knows nothing.
+    fn new(operation: &'a Operation<'a>, evidence: &'a Evidence) -> Option<Self> {
+        let command = operation.command().filter(|command| !matches!(command, Command::Compact(_)))?;
+        let mut seen = Vec::new();
+        each_request(command, &mut |op| {
+            if let RequestOp::Put(put) = op {
+                seen.extend(evidence.written_at(&put.value));
+            }
+        });
+        let kind: Option<Kind<'_>> = match command {
+            Command::Put(put) if put.ignore_value => Some(("keep", &put.key, None)),
+            Command::Put(put) if evidence.is_unseen(&put.key, &put.value) => Some(("put", &put.key, None)),
+            Command::DeleteRange(delete) => Some(("delete", &delete.key, Some(&delete.range_end))),
+            _ => None,
+        };
+        Some(Self { operation, command, placed: false, seen, kind })
+    }
+
+    /// False if it has a place, was sent when the revision was there already, or if one of its values was seen to be written, but
+    /// never at this revision. (Of a transaction one branch only has effect, but what was seen was written.)
+    fn may_be_at(&self, revision: i64) -> bool {
+        !self.placed
+            && self.operation.known_before < revision
+            && self.seen.iter().all(|revisions| revisions.contains(&revision))
     }
 }
 
