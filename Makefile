@@ -14,7 +14,7 @@ endif
 CARGO := cargo
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench deny clean-dev
+.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench bench-core deny clean-dev
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,7 +75,14 @@ fix: ## format and apply what clippy can apply
 golden: ## rewrite the golden scripts' output after an intended change; read the diff before committing it
 	UPDATE_GOLDENFILES=1 $(CARGO) test --release -p flaredb-raft --test golden
 
-bench: prereqs ## core and log benchmarks, with their references in the same run (docs/benchmarks.md explains them)
+# bench/ is a workspace of its own, built apart from the servers.
+BENCH_TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR)-bench,target/bench)
+bench: build ## FlareDB and etcd side by side, 35 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
+	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) build --release --locked --manifest-path bench/Cargo.toml
+	$(if $(ETCD),ETCD="$(abspath $(ETCD))") "$(BENCH_TARGET)/release/flaredb-bench" \
+	    --flaredb "$${CARGO_TARGET_DIR:-target}/release/flaredb" $(BENCH_FLAGS)
+
+bench-core: prereqs ## core and log benchmarks, with their references in the same run (docs/benchmarks.md explains them)
 	$(CARGO) bench --locked -p flaredb-raft --bench core
 	$(CARGO) bench --locked -p flaredb-storage --bench log
 

@@ -1,0 +1,168 @@
+//! The cells that are not about a pace: growth and memory, a restart of all three, the end of a leader.
+
+use crate::cluster::{Cluster, System};
+use crate::counters::Memory;
+use crate::leg::{self, Setting, connect, fill};
+use crate::results::{Figure, median};
+use crate::work::{Kind, Work};
+use flaredb_load::{Connection, LoadError, Method, Pace, Result, call};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Keys of the small database.
+pub(crate) const FEW_KEYS: u64 = 10_000;
+const VALUE_BYTES: usize = 256;
+/// Restarts of which the median counts.
+const RESTARTS: usize = 3;
+/// How long the first answer may take.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Between two calls to the same server while the first answer is waited for.
+const EVERY: Duration = Duration::from_millis(2);
+/// Rest between two failovers, once all serve again.
+const SETTLE: Duration = Duration::from_millis(1000);
+
+fn figure(system: &System, what: String, unit: &'static str, all: Vec<f64>) -> Figure {
+    let all = if all.len() == 1 { (all[0], Vec::new()) } else { (median(&all), all) };
+    Figure { system: system.name, what, unit, value: all.0, all: all.1 }
+}
+
+/// What the growth cell says about one number of keys.
+pub(crate) fn named(what: &str, keys: u64) -> String {
+    format!("{what}, {keys} keys")
+}
+
+/// Few keys, many keys, then kill -9 of all three and a start.
+pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dyn Fn(&str)) -> Result<Vec<Figure>> {
+    let mut cluster = Cluster::start(system, setting.folder)?;
+    let mut engine = connect(&cluster, setting.target, 256)?;
+    let mut figures = Vec::new();
+    let mut from = 0;
+    for keys in [FEW_KEYS, many] {
+        say(&format!("{}: growing to {keys} keys", system.name));
+        let begun = Instant::now();
+        fill(&mut engine, 256, &mut Work::new(Kind::Fill { from, batch: 1 }, "growth", keys, VALUE_BYTES))?;
+        let rate = (keys - from) as f64 / begun.elapsed().as_secs_f64();
+        figures.push(figure(system, named("puts while growing", keys), "op/s", vec![rate]));
+        from = keys;
+        let memory = Memory::largest(&cluster.pids());
+        figures.push(figure(system, named("resident memory", keys), "MiB", vec![memory.resident as f64 / 1_048_576.0]));
+        figures.push(figure(system, named("peak memory", keys), "MiB", vec![memory.peak as f64 / 1_048_576.0]));
+        for (what, kind) in [("put", Kind::Put), ("get", Kind::Get { serializable: false })] {
+            let mut work = Work::new(kind, "growth", keys, VALUE_BYTES);
+            let pace = Pace::Closed { clients: 64 };
+            let leg = leg::measure(system, &cluster, &mut engine, &mut work, pace, 1, setting)?;
+            figures.push(figure(system, named(&format!("CPU of a {what}"), keys), "µs", vec![leg.server_cpu_us]));
+            figures.push(figure(system, named(&format!("{what}s"), keys), "op/s", vec![leg.rate]));
+        }
+    }
+    drop(engine);
+    let mut read = Vec::new();
+    call::get_request(&mut read, b"growth/0000000000", false);
+    let mut times = Vec::new();
+    for turn in 1..=RESTARTS {
+        say(&format!("{}: restart {turn} of {RESTARTS}", system.name));
+        cluster.kill(&[0, 1, 2]);
+        let begun = Instant::now();
+        (0..3).try_for_each(|member| cluster.start_member(member))?;
+        let nobody = cluster.addresses().into_iter().map(|address| (address, None)).collect();
+        let least = VALUE_BYTES;
+        times.push(first_answer(nobody, Method::Range, &read, least, begun)?.as_secs_f64() * 1e3);
+        cluster.wait_until_it_serves()?;
+    }
+    figures.push(figure(system, named("restart to first linearizable read", many), "ms", times));
+    Ok(figures)
+}
+
+/// Kills the leader some times.
+pub(crate) fn failover(system: &System, kills: usize, setting: &Setting<'_>, say: &dyn Fn(&str)) -> Result<Vec<f64>> {
+    let mut cluster = Cluster::start(system, setting.folder)?;
+    let mut put = Vec::new();
+    call::put_request(&mut put, b"failover", &[b'x'; VALUE_BYTES]);
+    let mut times = Vec::new();
+    for kill in 1..=kills {
+        say(&format!("{}: kill {kill} of {kills}", system.name));
+        std::thread::sleep(SETTLE);
+        let leader = cluster.leader()?;
+        let mut others = Vec::new();
+        for (number, address) in cluster.addresses().into_iter().enumerate() {
+            if number != leader {
+                others.push((address, Some(Connection::open(address, Duration::from_secs(5))?)));
+            }
+        }
+        let begun = Instant::now();
+        cluster.kill(&[leader]);
+        times.push(first_answer(others, Method::Put, &put, 0, begun)?.as_secs_f64() * 1e3);
+        cluster.start_member(leader)?;
+        cluster.wait_until_it_serves()?;
+    }
+    Ok(times)
+}
+
+/// Asks all of these servers again and again, each time anew, whether or not the call before was answered; gives the time from
+/// `begun` to the first good answer of at least `least` bytes. Every call is made after `begun`.
+fn first_answer(
+    servers: Vec<(SocketAddr, Option<Connection>)>,
+    method: Method,
+    message: &[u8],
+    least: usize,
+    begun: Instant,
+) -> Result<Duration> {
+    let found = AtomicBool::new(false);
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for (address, connection) in servers {
+            let (tell, found) = (tell.clone(), &found);
+            scope.spawn(move || {
+                if let Some(at) = ask_until(address, connection, method, message, least, found, begun) {
+                    found.store(true, Ordering::Relaxed);
+                    // The receiver lives until all threads have ended.
+                    let _ = tell.send(at);
+                }
+            });
+        }
+    });
+    drop(tell);
+    let first = told.iter().min().ok_or_else(|| LoadError(format!("no good answer within {LIMIT:?}")))?;
+    Ok(first - begun)
+}
+
+fn ask_until(
+    address: SocketAddr,
+    mut connection: Option<Connection>,
+    method: Method,
+    message: &[u8],
+    least: usize,
+    found: &AtomicBool,
+    begun: Instant,
+) -> Option<Instant> {
+    let mut done = Vec::new();
+    let mut asked = None;
+    while !found.load(Ordering::Relaxed) && begun.elapsed() < LIMIT {
+        let Some(open) = &mut connection else {
+            match Connection::open(address, Duration::from_secs(1)) {
+                Ok(open) => connection = Some(open),
+                Err(_) => std::thread::sleep(EVERY),
+            }
+            continue;
+        };
+        if open.wait_at_most(Duration::from_micros(500)).is_err() {
+            connection = None;
+            continue;
+        }
+        if asked.is_none_or(|at: Instant| at.elapsed() >= EVERY) {
+            asked = Some(Instant::now());
+            open.submit(method, message, 0);
+            open.flush();
+        }
+        open.read(&mut done);
+        if done.drain(..).any(|(_, answer)| answer.status == 0 && answer.length >= least) {
+            return Some(Instant::now());
+        }
+        if open.broken().is_some() {
+            connection = None;
+        }
+    }
+    None
+}

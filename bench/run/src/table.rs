@@ -1,0 +1,205 @@
+//! The results as Markdown tables, aligned so that they can be read as they are.
+
+use crate::cells::Measure;
+use crate::results::{Comparison, Leg, References, Results, Spread};
+use std::fmt::Write;
+
+/// A table; numbers are aligned to the right from the second column on.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for (cell, width) in rows.iter().flat_map(|row| row.iter().zip(0..)) {
+        widths[width] = widths[width].max(cell.chars().count());
+    }
+    let line = |cells: &[String]| {
+        let mut line = String::new();
+        for (place, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
+            line += &if place == 0 { format!("| {cell}{gap} ") } else { format!("| {gap}{cell} ") };
+        }
+        line + "|\n"
+    };
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let mut text = line(&head);
+    for (place, width) in widths.iter().enumerate() {
+        text +=
+            &if place == 0 { format!("|{}", "-".repeat(width + 2)) } else { format!("|{}:", "-".repeat(width + 1)) };
+    }
+    text += "|\n";
+    rows.iter().for_each(|row| text += &line(row));
+    text
+}
+
+/// Three significant digits, thousands with commas.
+pub(crate) fn digits(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => "-".to_owned(),
+        size if size >= 1000.0 => {
+            let whole = format!("{value:.0}");
+            let mut text = String::new();
+            for (place, digit) in whole.chars().enumerate() {
+                if place > 0 && (whole.len() - place) % 3 == 0 {
+                    text.push(',');
+                }
+                text.push(digit);
+            }
+            text
+        }
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), digits)
+}
+
+fn comparison(comparison: &Comparison) -> Vec<String> {
+    let sign = if comparison.measure.more_is_better() { "≥" } else { "≤" };
+    let range = comparison.ratio_range.map_or_else(String::new, |(low, high)| format!("{low:.2}-{high:.2}"));
+    let bound = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{sign} {value:.2}"));
+    vec![
+        format!("{}: {}", comparison.title, comparison.measure.title()),
+        digits(comparison.flaredb),
+        optional(comparison.other),
+        optional(comparison.ratio),
+        range,
+        bound(comparison.goal.map(|goal| goal.must)),
+        bound(comparison.goal.map(|goal| goal.aim).filter(|aim| *aim > 0.0)),
+        comparison.verdict.word().to_owned(),
+    ]
+}
+
+fn leg(title: &str, leg: &Leg) -> Vec<String> {
+    let notes = [
+        (leg.client_core > 0.9, "generator at its limit".to_owned()),
+        (leg.without_flush, "ACKNOWLEDGED WITHOUT A FLUSH".to_owned()),
+        (leg.errors > 0, format!("{} errors", leg.errors)),
+    ];
+    let notes: Vec<String> = notes.into_iter().filter(|(is, _)| *is).map(|(_, note)| note).collect();
+    vec![
+        title.to_owned(),
+        leg.system.to_owned(),
+        digits(leg.rate),
+        digits(leg.p50_ms),
+        digits(leg.p99_ms),
+        digits(leg.p999_ms),
+        digits(leg.server_cpu_us),
+        digits(leg.client_cpu_us),
+        digits(leg.written_bytes),
+        leg.flushes.map_or_else(|| "-".to_owned(), |flushes| format!("{flushes:.3}")),
+        format!("{:.2}", leg.switches),
+        digits(leg.memory.peak as f64 / 1_048_576.0),
+        notes.join(", "),
+    ]
+}
+
+fn references(results: &Results) -> String {
+    let of = |take: fn(&References) -> Spread| -> Vec<String> {
+        let spreads = results.references.iter().map(take);
+        spreads.map(|spread| format!("{:.0} / {:.0}", spread.p50, spread.p99)).collect()
+    };
+    let rows = [
+        ("write + fdatasync of 4 KiB, prefilled file", of(|r| r.sync_prefilled)),
+        ("the same, growing file", of(|r| r.sync_growing)),
+        ("the same, prefilled, three files at once", of(|r| r.sync_prefilled_three)),
+        ("the same, growing, three files at once", of(|r| r.sync_growing_three)),
+        ("ping-pong of 300 B over loopback", of(|r| r.ping_pong)),
+    ];
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(title, mut cells)| {
+            cells.resize(2, String::new());
+            cells.insert(0, title.to_owned());
+            cells
+        })
+        .collect();
+    table(&["Reference, p50 / p99 in µs", "before", "after"], &rows)
+}
+
+/// Everything, as Markdown.
+pub(crate) fn markdown(results: &Results) -> String {
+    let mut text = String::new();
+    let machine = &results.machine;
+    let gib = machine.memory_bytes as f64 / (1u64 << 30) as f64;
+    // Writing into a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{}, {} cores, {gib:.0} GiB, Linux {}, disk {}; load average before: {}",
+        machine.cpu, machine.cores, machine.kernel, machine.disk, machine.load_before
+    );
+    for system in &results.systems {
+        let _ = writeln!(text, "{}: {}", system.name, system.version);
+    }
+    let _ = writeln!(text, "command: {}", results.command);
+    if results.quick {
+        text += "A quick run: too short to be quoted.\n";
+    }
+    let rows: Vec<Vec<String>> = results.cells.iter().flat_map(|cell| &cell.comparisons).map(comparison).collect();
+    if !rows.is_empty() {
+        let head = ["Cell", "FlareDB", "etcd", "Ratio", "of pairs", "Must", "Aim", ""];
+        text += &format!("\n{}", table(&head, &rows));
+        if results.cells.iter().any(|cell| cell.comparisons.iter().any(|c| c.measure == Measure::Growth)) {
+            text += "\nRows of growth compare a system with itself: their third column is its figure with few keys.\n";
+        }
+    }
+    let rows: Vec<Vec<String>> =
+        results.cells.iter().flat_map(|cell| cell.legs.iter().map(|one| leg(cell.name, one))).collect();
+    if !rows.is_empty() {
+        let head = [
+            "Turn",
+            "System",
+            "op/s",
+            "p50 ms",
+            "p99",
+            "p99.9",
+            "server µs/op",
+            "client µs/op",
+            "bytes/op",
+            "flushes/op",
+            "switches/op",
+            "peak MiB",
+            "",
+        ];
+        text += &format!("\n{}", table(&head, &rows));
+    }
+    let rows: Vec<Vec<String>> = results
+        .cells
+        .iter()
+        .flat_map(|cell| &cell.figures)
+        .map(|figure| {
+            let all: Vec<String> = figure.all.iter().map(|value| digits(*value)).collect();
+            vec![
+                format!("{}: {}", figure.system, figure.what),
+                digits(figure.value),
+                figure.unit.to_owned(),
+                all.join(" "),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text += &format!("\n{}", table(&["Figure", "median", "unit", "all"], &rows));
+    }
+    text += &format!("\n{}", references(results));
+    if let Some(first) = results.references.first() {
+        let (idle, each) = (first.flushes_idle.map(|count| count as f64), first.flushes_per_sync);
+        let (idle, each) = (optional(idle), optional(each));
+        let _ = writeln!(text, "\nDisk flushes: {idle} a second by others, {each} for each sync of one growing file.");
+    }
+    for cell in &results.cells {
+        if let Some(failure) = &cell.failure {
+            let _ = writeln!(text, "\nNot measured: {}: {failure}", cell.title);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_as_people_read_them() {
+        let texts: Vec<String> =
+            [0.123, 12.34, 123.4, 1234.5, 1234567.0, f64::NAN].into_iter().map(super::digits).collect();
+        assert_eq!(texts, ["0.12", "12.3", "123", "1,234", "1,234,567", "-"]);
+    }
+}
