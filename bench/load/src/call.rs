@@ -97,11 +97,13 @@ pub fn get_request(out: &mut Vec<u8>, key: &[u8], serializable: bool) {
     }
 }
 
-/// A RangeRequest for the keys from `from` on, at most `limit` of them, before `end`.
+/// A RangeRequest for the keys from `from` on, before `end`, at most `limit` of them unless it is 0.
 pub fn scan_request(out: &mut Vec<u8>, from: &[u8], end: &[u8], limit: u64) {
     put_bytes(out, 1, from);
     put_bytes(out, 2, end);
-    put_number(out, 3, limit);
+    if limit > 0 {
+        put_number(out, 3, limit);
+    }
 }
 
 /// A put inside of a transaction: a RequestOp in field `branch` (2 success, 3 failure).

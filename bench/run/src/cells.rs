@@ -148,6 +148,7 @@ pub(crate) const CELLS: &[Cell] = &[
         &[goal(Measure::Rate, 6.0, 10.0)],
     )),
     cell("scan100-16", "scans of 100 keys, 16 clients", reads(Kind::Scan { keys: 100 }, 16), SCAN_GOALS),
+    cell("page100-16", "first 100 keys of some 5,000, 16 clients", reads(Kind::Page { keys: 100 }, 16), &[]),
     cell("scan10k-4", "scans of 10,000 keys, 4 clients", reads(Kind::Scan { keys: 10_000 }, 4), SCAN_GOALS),
     cell("null-64", "calls of no method, 64 clients", reads_nothing(64), &[]),
     cell("open", "puts 256 B at half of etcd's best rate", puts(256, 0), &[goal(Measure::P99, 0.4, 0.2)]),

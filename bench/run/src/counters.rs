@@ -12,12 +12,30 @@ pub(crate) struct Counters {
     pub(crate) servers: Duration,
     /// CPU time of this program.
     pub(crate) own: Duration,
-    /// Bytes that the servers caused to be written to the disk.
-    pub(crate) written: u64,
+    /// Bytes of the page cache that the servers made dirty.
+    pub(crate) dirtied: u64,
     /// Context switches of all the servers' threads.
     pub(crate) switches: u64,
-    /// Flushes of the disk's cache, by whomever.
-    pub(crate) flushes: Option<u64>,
+    /// What reached the disk, by whomever.
+    pub(crate) disk: Option<DiskCounters>,
+}
+
+/// What a disk did so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DiskCounters {
+    /// Bytes written.
+    pub(crate) written: u64,
+    /// Flushes of its cache.
+    pub(crate) flushes: u64,
+}
+
+impl DiskCounters {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            written: self.written.saturating_sub(before.written),
+            flushes: self.flushes.saturating_sub(before.flushes),
+        }
+    }
 }
 
 impl Counters {
@@ -25,9 +43,9 @@ impl Counters {
         Self {
             servers: pids.iter().filter_map(|pid| cpu(*pid)).sum(),
             own: flaredb_load::own_cpu(),
-            written: pids.iter().filter_map(|pid| value(&text(*pid, "io")?, "write_bytes:")).sum(),
+            dirtied: pids.iter().filter_map(|pid| value(&text(*pid, "io")?, "write_bytes:")).sum(),
             switches: pids.iter().map(|pid| switches(*pid)).sum(),
-            flushes: disk.flushes(),
+            disk: disk.counters(),
         }
     }
 
@@ -36,9 +54,9 @@ impl Counters {
         Self {
             servers: self.servers.saturating_sub(before.servers),
             own: self.own.saturating_sub(before.own),
-            written: self.written.saturating_sub(before.written),
+            dirtied: self.dirtied.saturating_sub(before.dirtied),
             switches: self.switches.saturating_sub(before.switches),
-            flushes: self.flushes.zip(before.flushes).map(|(after, before)| after.saturating_sub(before)),
+            disk: self.disk.zip(before.disk).map(|(after, before)| after.since(before)),
         }
     }
 }
@@ -120,8 +138,10 @@ impl Disk {
         }
     }
 
-    /// Flushes of the device's cache so far: the 16th number of its statistics.
-    pub(crate) fn flushes(&self) -> Option<u64> {
-        std::fs::read_to_string(self.stat.as_ref()?).ok()?.split_whitespace().nth(15)?.parse().ok()
+    /// The 7th and the 16th number of its statistics: sectors (always of 512 bytes) written, and flushes.
+    pub(crate) fn counters(&self) -> Option<DiskCounters> {
+        let text = std::fs::read_to_string(self.stat.as_ref()?).ok()?;
+        let number = |place: usize| text.split_whitespace().nth(place)?.parse::<u64>().ok();
+        Some(DiskCounters { written: number(6)? * 512, flushes: number(15)? })
     }
 }

@@ -1,7 +1,7 @@
 //! What the machine gives without any server: syncs of bare files, a ping-pong over loopback. Measured in the same run, because
 //! these drift as much as everything else does.
 
-use crate::counters::Disk;
+use crate::counters::{Disk, DiskCounters};
 use crate::results::{References, Spread};
 use flaredb_load::{LoadError, Result};
 use std::fs::File;
@@ -88,20 +88,21 @@ fn ping_pong(lasts: Duration) -> std::io::Result<Vec<Duration>> {
 /// All of them, `lasts` each.
 pub(crate) fn measure(folder: &Path, disk: &Disk, lasts: Duration) -> Result<References> {
     let why = |error: std::io::Error| LoadError(format!("references in {}: {error}", folder.display()));
-    let idle = disk.flushes();
+    let count = |begin: Option<DiskCounters>| Some(disk.counters()?.since(begin?));
+    let begin = disk.counters();
     std::thread::sleep(Duration::from_secs(1));
-    let flushes_idle = disk.flushes().zip(idle).map(|(after, before)| after - before);
-    let before = disk.flushes();
+    let idle = count(begin);
+    let begin = disk.counters();
     let growing = some_files(folder, 1, false, lasts).map_err(why)?;
-    let flushes_per_sync =
-        disk.flushes().zip(before).map(|(after, before)| (after - before) as f64 / growing.len().max(1) as f64);
+    let flushes_per_sync = count(begin).map(|by_us| by_us.flushes as f64 / growing.len().max(1) as f64);
     Ok(References {
         sync_prefilled: spread(some_files(folder, 1, true, lasts).map_err(why)?),
         sync_growing: spread(growing),
         sync_prefilled_three: spread(some_files(folder, 3, true, lasts).map_err(why)?),
         sync_growing_three: spread(some_files(folder, 3, false, lasts).map_err(why)?),
         ping_pong: spread(ping_pong(lasts).map_err(why)?),
-        flushes_idle,
+        flushes_idle: idle.map(|idle| idle.flushes),
+        written_idle: idle.map(|idle| idle.written),
         flushes_per_sync,
     })
 }

@@ -49,6 +49,8 @@ pub(crate) struct References {
     pub(crate) ping_pong: Spread,
     /// Flushes of the disk in a second without any of ours.
     pub(crate) flushes_idle: Option<u64>,
+    /// Bytes written to the disk in that second.
+    pub(crate) written_idle: Option<u64>,
     /// Flushes of the disk for each of our syncs of the growing file: far from 1, flushes say nothing here.
     pub(crate) flushes_per_sync: Option<f64>,
 }
@@ -79,8 +81,10 @@ pub(crate) struct Leg {
     pub(crate) client_cpu_us: f64,
     /// Share of one core that this program used: near 1 it is the load generator that was measured.
     pub(crate) client_core: f64,
-    /// By the kernel's account, for one operation.
-    pub(crate) written_bytes: f64,
+    /// For one operation, by the kernel's account of the servers: pages that they made dirty, whole folios.
+    pub(crate) dirtied_bytes: f64,
+    /// For one operation, by the disk's account: whoever wrote them.
+    pub(crate) disk_bytes: Option<f64>,
     pub(crate) flushes: Option<f64>,
     pub(crate) switches: f64,
     /// Of the largest member.

@@ -86,7 +86,8 @@ fn leg(title: &str, leg: &Leg) -> Vec<String> {
         digits(leg.p999_ms),
         digits(leg.server_cpu_us),
         digits(leg.client_cpu_us),
-        digits(leg.written_bytes),
+        digits(leg.dirtied_bytes),
+        optional(leg.disk_bytes),
         leg.flushes.map_or_else(|| "-".to_owned(), |flushes| format!("{flushes:.3}")),
         format!("{:.2}", leg.switches),
         digits(leg.memory.peak as f64 / 1_048_576.0),
@@ -155,7 +156,8 @@ pub(crate) fn markdown(results: &Results) -> String {
             "p99.9",
             "server µs/op",
             "client µs/op",
-            "bytes/op",
+            "dirtied B/op",
+            "disk B/op",
             "flushes/op",
             "switches/op",
             "peak MiB",
@@ -182,9 +184,13 @@ pub(crate) fn markdown(results: &Results) -> String {
     }
     text += &format!("\n{}", references(results));
     if let Some(first) = results.references.first() {
-        let (idle, each) = (first.flushes_idle.map(|count| count as f64), first.flushes_per_sync);
-        let (idle, each) = (optional(idle), optional(each));
-        let _ = writeln!(text, "\nDisk flushes: {idle} a second by others, {each} for each sync of one growing file.");
+        let others = |count: Option<u64>| optional(count.map(|count| count as f64));
+        let (flushes, bytes) = (others(first.flushes_idle), others(first.written_idle));
+        let each = optional(first.flushes_per_sync);
+        let _ = writeln!(
+            text,
+            "\nThe disk: {flushes} flushes and {bytes} bytes a second by others; {each} flushes for each sync of one growing file."
+        );
     }
     for cell in &results.cells {
         if let Some(failure) = &cell.failure {

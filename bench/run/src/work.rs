@@ -39,8 +39,13 @@ pub(crate) enum Kind {
         /// Puts.
         puts: u64,
     },
-    /// So many keys in one range.
+    /// A range that holds so many keys.
     Scan {
+        /// Keys.
+        keys: u64,
+    },
+    /// The first so many keys of a range that holds more, as a client pages: the answer has to count all of them.
+    Page {
         /// Keys.
         keys: u64,
     },
@@ -199,6 +204,14 @@ impl Workload for Work {
             }
             Kind::Scan { keys } => {
                 let first = self.random.below(self.keys - keys + 1);
+                self.name(first + keys);
+                let end = std::mem::take(&mut self.key);
+                self.name(first);
+                call::scan_request(message, &self.key, &end, 0);
+                Method::Range
+            }
+            Kind::Page { keys } => {
+                let first = self.random.below(self.keys - keys + 1);
                 self.name(first);
                 // '0' follows '/': the end of all keys below the prefix.
                 let end = format!("{}0", self.prefix);
@@ -220,7 +233,7 @@ impl Workload for Work {
         let values = match self.kind {
             Kind::Get { .. } => 1,
             Kind::Mixed => u64::from(*entry(&mut self.reads, client)),
-            Kind::Scan { keys } => keys,
+            Kind::Scan { keys } | Kind::Page { keys } => keys,
             _ => 0,
         };
         if (answer.length as u64) < values * self.value_bytes as u64 {
