@@ -771,6 +771,12 @@ const CASES: &[(&str, &str, Case)] = &[
         s.ticks(2, 50)?;
         s.ticks(1, 5)
     }),
+    ("an append of an earlier term is accepted", "stale-term", |s| {
+        s.entries(1, 2, 1, at(2, 1), &[])?;
+        s.write(2, hard(2, None), &[])?;
+        s.step(2, |status| status.term = 2)?;
+        s.accept(2, 1, 2, 2)
+    }),
     ("no agreement at the end", "liveness", |s| {
         s.see(&Observed::Healed { core: &[1, 2] })?;
         s.end(false)

@@ -25,6 +25,7 @@ mod recovery;
 mod replay;
 mod replica_equality;
 mod revision_rules;
+mod stale_terms;
 mod state_machine_safety;
 mod truncation;
 mod vote_durability;
@@ -59,6 +60,7 @@ pub struct Checkers {
     reads: reads::Reads,
     revisions: revision_rules::RevisionRules,
     own_answers: own_answers::OwnAnswers,
+    stale_terms: stale_terms::StaleTerms,
     linearizability: linearizability::Linearizability,
     liveness: liveness::Liveness,
     /// More may be lost than can be borne: then only honesty is required.
@@ -92,6 +94,7 @@ impl Checkers {
             reads: reads::Reads::default(),
             revisions: revision_rules::RevisionRules::default(),
             own_answers: own_answers::OwnAnswers::default(),
+            stale_terms: stale_terms::StaleTerms::default(),
             linearizability: linearizability::Linearizability::default(),
             liveness: liveness::Liveness::default(),
             beyond_budget: false,
@@ -279,6 +282,7 @@ impl Checkers {
         if self.keep_log_for_all {
             truncation::snapshot_sent(&self.mirror, message)?;
         }
+        self.stale_terms.sent(message)?;
         self.reads.sent(message)?;
         if let Body::AppendEntries { prev, entries, .. } = &message.body {
             let mut previous = persist_before_send::previous_term(&self.table, *prev);
