@@ -32,7 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "peer_frames", body: transport::peer_frames, bytes_max: 4096 },
     Target { name: "greeting", body: transport::greeting, bytes_max: 2048 },
     Target { name: "snapshot_parts", body: transport::snapshot_parts, bytes_max: 1024 },
-    Target { name: "acquaintances", body: codecs::acquaintances, bytes_max: 512 },
+    Target { name: "acquaintances", body: codecs::acquaintances, bytes_max: 4096 },
     Target { name: "log_record", body: codecs::log_record, bytes_max: 512 },
     Target { name: "durable_mark", body: disk::durable_mark, bytes_max: 1025 },
     Target { name: "judgement", body: disk::judge, bytes_max: 128 },

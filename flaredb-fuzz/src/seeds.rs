@@ -10,7 +10,7 @@ use flaredb_raft::{
 };
 use flaredb_record::record;
 use flaredb_replica::{
-    acquaintance::{Acquaintances, Credentials},
+    acquaintance::{Acquaintances, StartId},
     wire,
 };
 
@@ -99,9 +99,11 @@ fn acquaintances() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for member in 0..5 {
         seeds.push(known.encode());
-        known.meet(member + 1, Credentials { storage_id: 77 + member, incarnation: 5 }, &[]);
+        known.begin(StartId(500 + member));
+        known.meet(member + 1, &[StartId(77 + member)]);
         if member == 1 {
-            known.take_over(Credentials { storage_id: 99, incarnation: 3 });
+            known.take_over(&[StartId(99)]);
+            known.merge(9, [(1, &[StartId(98), StartId(97)][..])]);
         }
     }
     seeds

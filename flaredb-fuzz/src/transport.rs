@@ -3,6 +3,7 @@
 //! They are private to the server, which links RocksDB. Their files need neither, so they are compiled in from where they are.
 
 use bytes::BytesMut;
+use flaredb_replica::acquaintance::Acquaintances;
 use std::{
     pin::pin,
     task::{Context, Poll, Waker},
@@ -157,17 +158,28 @@ pub(crate) fn seeds_of_frames(batches: &[Vec<flaredb_raft::Message>]) -> Vec<Vec
 
 /// See [`seeds_of_frames`].
 pub(crate) fn seeds_of_greetings() -> Vec<Vec<u8>> {
-    let mut body = Vec::new();
-    for field in 1..=5_u64 {
-        body.extend_from_slice(&field.to_le_bytes());
+    let mut seeds = vec![vec![1; 14]];
+    for known in crate::seeds::of("acquaintances") {
+        let Ok(acquaintances) = Acquaintances::decode(&known) else { continue };
+        let position = acquaintances.others().next().map(|_| (7, flaredb_raft::EntryId { index: 8, term: 6 }));
+        let greeting = handshake::Greeting {
+            cluster_id: 1,
+            region_id: 2,
+            sender: 3,
+            target: 4,
+            incarnation: 5,
+            purpose: if position.is_some() { handshake::Purpose::Messages } else { handshake::Purpose::Snapshot },
+            position,
+            acquaintances,
+            name: "n1".to_owned(),
+            client_urls: vec!["http://a:1".to_owned()],
+        };
+        let bytes = handshake::encode(&greeting, None);
+        seeds.push([&[0], bytes.as_slice()].concat());
+        seeds.push([&[1], bytes.as_slice()].concat());
     }
-    for text in ["n1", "\u{1}http://a:1"] {
-        body.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_le_bytes());
-        body.extend_from_slice(text.as_bytes());
-    }
-    let mut seeds = vec![vec![1; 14], [vec![1], vec![0; 13], body].concat()];
     for refusal in 0..8_u8 {
-        seeds.push([&[0][..], b"FLRP", &[1, 0, refusal, 0, 0, 0, 0, 0, 0]].concat());
+        seeds.push([&[0][..], b"FLRP", &[3, 0, refusal, 0, 0, 0, 0, 0, 0]].concat());
     }
     seeds
 }

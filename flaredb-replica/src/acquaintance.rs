@@ -1,53 +1,57 @@
 //! What members remember of each other, so that one whose disk was replaced, or set back to an older copy, finds out.
 //!
-//! Every data folder has a random storage id and an incarnation that rises with each start: the folder's *credentials*. A
-//! member remembers, durably, the credentials that each other member last showed, and says so when they meet; it passes on
-//! what it knows of third members too. A member that is told credentials which it neither has nor has taken over was somebody
-//! else before: its disk does not hold what it promised. It then says nothing (`Input::Recover` without a position), collects
-//! what *all* other voters vouch for, and recovers until the highest of it (R15 in `docs/raft.md`).
+//! Every start of a member has a random name, its *start id*. A member keeps, durably, the ids of the starts whose promises it
+//! holds: those of its disk, and those it has taken over. They are its *lineage*; the last one is its own, there before
+//! anybody is shown it. Of every other member it remembers, durably too, the *heads*: the starts that it heard of and that no
+//! later one it has met continues. As a rule that is one. They say all this when they meet, of third members too.
 //!
-//! When the promise is taken over for good (position, term and vote durable), the old credentials are added to those that the
-//! member has *taken over*, which it shows with its own. Others replace what they remember of it only then, so a crash halfway
-//! through is noticed again at the next start, and so is the old disk if it comes back.
+//! A member that is told a head which is not in its lineage was somebody else before: its disk does not hold what that start
+//! promised. It then says nothing (`Input::Recover` without a position), collects what *all* other voters vouch for, and recovers
+//! until the highest of it (R15 in `docs/raft.md`). When that promise is its own for good (position, term and vote durable),
+//! the heads that it was told become part of its lineage, and others forget them when it shows itself again. A crash before that
+//! is noticed at the next start, one after it has nothing left to do.
+//!
+//! *Nobody acts on a word of a start that it does not remember*: a greeting is remembered before anything of its connection is
+//! stepped. That holds for a disk that does not continue the heads too, since it acknowledges entries while it recovers: its
+//! start becomes a head beside them. So an original that comes back after its copy finds a head that it does not have, and a copy
+//! meets one however often it was started before: names are not counted up to.
+//!
+//! *A healthy member does not recover for ever.* Heads of its own disk are in its lineage. Any other head (of a copy, or one
+//! that is forgotten after 256 starts and that somebody who was away still has) is told once: from then on it is in the lineage.
+//!
+//! What this cannot see: a start that none of those who are met has heard of; two processes of one member at the same time
+//! until they greet anew; two members that lost their disks at once.
 //!
 //! What this is not: a connection, a file. The host shows, sends and stores; here are decisions and bytes.
 
 use flaredb_raft::EntryId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Who a data folder is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// Random, made with the folder.
-    pub storage_id: u64,
-    /// Rises with every start.
-    pub incarnation: u64,
-}
-
-impl Credentials {
-    /// True if whoever has these has all that was promised under `other`: the same folder, started later or just now.
-    fn continues(&self, other: &Self) -> bool {
-        self.storage_id == other.storage_id && self.incarnation >= other.incarnation
-    }
-}
+/// The name of one start of a member: random, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StartId(pub u64);
 
 /// What another member's memory says of this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has never met this member.
+    /// It has never heard of this member.
     First,
-    /// It knows this folder, or one whose promises this member has taken over.
+    /// It knows starts whose promises this member holds.
     Known,
-    /// It knows a folder that this one does not continue: what that promised is not here.
-    Replaced,
+    /// It knows starts that this one does not continue: what they promised is not here.
+    Replaced {
+        /// These.
+        former: Vec<StartId>,
+    },
 }
 
-/// What one member remembers of the others, and of the folders it follows itself.
+/// What one member remembers of the others, and the starts that it continues itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acquaintances {
-    others: BTreeMap<u64, Credentials>,
-    /// By storage id: the highest incarnation whose promises this member has taken over.
-    taken_over: BTreeMap<u64, u64>,
+    /// Of each: its heads, in the order in which they were heard of; never none.
+    others: BTreeMap<u64, Vec<StartId>>,
+    /// Oldest first, this start last; empty before the first one.
+    lineage: Vec<StartId>,
 }
 
 /// What a voter vouches for, collected by a member that was replaced.
@@ -60,90 +64,114 @@ pub struct Inquiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcquaintanceError {
     /// Written by a version that this one does not know.
-    #[error("acquaintances of version {0}; this version reads 1")]
+    #[error("acquaintances of version {0}; this version reads 2")]
     Version(u8),
     /// Too short, too long, unsorted, repeated, or more than the limits allow.
     #[error("acquaintances of {0} bytes are malformed")]
     Malformed(usize),
 }
 
-const VERSION: u8 = 1;
+/// Version 1 knew folders by a number that rose with each start.
+const VERSION: u8 = 2;
 /// More members than any cluster has.
 const OTHERS_MAX: usize = 64;
-/// Former folders remembered; the ids are random, so which one is forgotten first is too. One forgotten is asked about again.
-const TAKEN_OVER_MAX: usize = 64;
+/// More than one head of a member lives only until it is met. Of more the one heard of first goes: as a rule a later one
+/// continues it.
+const HEADS_MAX: usize = 16;
+/// The oldest is forgotten first. If somebody asks about it all the same, that costs a recovery.
+const LINEAGE_MAX: usize = 256;
 
 impl Acquaintances {
-    /// What is remembered of `member`.
-    pub fn of(&self, member: u64) -> Option<Credentials> {
-        self.others.get(&member).copied()
+    /// Another start of this member. To be made durable before anybody is shown it.
+    pub fn begin(&mut self, own: StartId) {
+        self.lineage.retain(|id| *id != own);
+        self.lineage.push(own);
+        self.forget_oldest();
     }
 
-    /// All that is remembered of others, to be told to whoever is met.
-    pub fn others(&self) -> impl Iterator<Item = (u64, Credentials)> + '_ {
-        self.others.iter().map(|(member, credentials)| (*member, *credentials))
+    /// What is remembered of `member`: nothing if it was never heard of.
+    pub fn heads_of(&self, member: u64) -> &[StartId] {
+        self.others.get(&member).map_or(&[], Vec::as_slice)
     }
 
-    /// The folders that this member has taken over, to be shown with its own credentials.
-    pub fn taken_over(&self) -> impl Iterator<Item = Credentials> + '_ {
-        self.taken_over.iter().map(|(&storage_id, &incarnation)| Credentials { storage_id, incarnation })
+    /// All that is remembered of others.
+    pub fn others(&self) -> impl Iterator<Item = (u64, &[StartId])> + '_ {
+        self.others.iter().map(|(member, heads)| (*member, heads.as_slice()))
     }
 
-    /// `member` shows itself, and what it has taken over. True if this has to be made durable, which must be done before
-    /// anything of that member is stepped: a member that is forgotten could be replaced unnoticed.
-    pub fn meet(&mut self, member: u64, shown: Credentials, taken_over: &[Credentials]) -> bool {
-        let has_room = self.others.len() < OTHERS_MAX;
-        match self.others.get_mut(&member) {
-            Some(known) if *known == shown => false,
-            Some(known) if shown.continues(known) || taken_over.iter().any(|taken| taken.continues(known)) => {
-                *known = shown;
-                true
+    /// The starts whose promises this member holds; the last is its own.
+    pub fn lineage(&self) -> &[StartId] {
+        &self.lineage
+    }
+
+    /// `member` shows itself: its lineage, of which the last is its own start. True if this has to be made durable, which must
+    /// be done before anything of that member is stepped.
+    pub fn meet(&mut self, member: u64, lineage: &[StartId]) -> bool {
+        let Some(shown) = lineage.last() else { return false };
+        let Some(heads) = room_for(&mut self.others, member) else { return false };
+        if heads.as_slice() == [*shown] {
+            return false;
+        }
+        let before = heads.clone();
+        heads.retain(|head| head == shown || !lineage.contains(head));
+        add(heads, *shown);
+        *heads != before
+    }
+
+    /// What a third member knows. None of it takes anything's place: which of two disks a third has seen last says nothing of
+    /// which holds the other's promises. True if this has to be made durable.
+    pub fn merge<'a>(&mut self, own_id: u64, told: impl IntoIterator<Item = (u64, &'a [StartId])>) -> bool {
+        let mut changed = false;
+        for (member, heads) in told {
+            if member != own_id && !heads.is_empty() {
+                let Some(known) = room_for(&mut self.others, member) else { continue };
+                for head in heads {
+                    changed |= add(known, *head);
+                }
             }
-            Some(_) => false,
-            None if has_room => self.others.insert(member, shown).is_none(),
-            None => false,
+        }
+        changed
+    }
+
+    /// What `told`, another member's memory of this one, says of it.
+    pub fn standing(&self, told: &[StartId]) -> Standing {
+        let former: Vec<StartId> = told.iter().copied().filter(|head| !self.lineage.contains(head)).collect();
+        match (told, former.as_slice()) {
+            ([], _) => Standing::First,
+            (_, []) => Standing::Known,
+            _ => Standing::Replaced { former },
         }
     }
 
-    /// What a third member knows. It fills gaps and raises incarnations; that a folder was replaced is only believed of the
-    /// member itself. True if this has to be made durable.
-    pub fn merge(&mut self, own_id: u64, told: impl IntoIterator<Item = (u64, Credentials)>) -> bool {
-        told.into_iter()
-            .filter(|(member, _)| *member != own_id)
-            .fold(false, |changed, (member, credentials)| self.meet(member, credentials, &[]) || changed)
-    }
-
-    /// What `told`, another member's memory of this one, says of `own`.
-    pub fn standing(&self, own: Credentials, told: Option<Credentials>) -> Standing {
-        let Some(told) = told else { return Standing::First };
-        let taken = self.taken_over.get(&told.storage_id).is_some_and(|incarnation| *incarnation >= told.incarnation);
-        if own.continues(&told) || taken { Standing::Known } else { Standing::Replaced }
-    }
-
-    /// The promises made under these credentials are this member's now, durably. To be made durable itself.
-    pub fn take_over(&mut self, former: Credentials) {
-        let incarnation = self.taken_over.entry(former.storage_id).or_default();
-        *incarnation = former.incarnation.max(*incarnation);
-        while self.taken_over.len() > TAKEN_OVER_MAX {
-            let other = self.taken_over.keys().copied().find(|id| *id != former.storage_id);
-            other.and_then(|id| self.taken_over.remove(&id));
+    /// What these starts promised is this member's now, durably. To be made durable itself.
+    pub fn take_over(&mut self, former: &[StartId]) {
+        let Some(own) = self.lineage.pop() else { return };
+        self.lineage.retain(|id| !former.contains(id));
+        for id in former.iter().filter(|id| **id != own) {
+            if !self.lineage.contains(id) {
+                self.lineage.push(*id);
+            }
         }
+        self.lineage.push(own);
+        self.forget_oldest();
     }
 
-    /// Version, then both lists: count u8, and 24 or 16 bytes each, integers little-endian.
+    fn forget_oldest(&mut self) {
+        let beyond = self.lineage.len().saturating_sub(LINEAGE_MAX);
+        self.lineage.drain(..beyond);
+    }
+
+    /// Version; count u8 of the others, each its id u64, count u8 and heads; count u16 and lineage. Integers little-endian, ids
+    /// of starts u64.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, count(self.others.len())];
-        for (member, Credentials { storage_id, incarnation }) in &self.others {
-            for field in [member, storage_id, incarnation] {
-                out.extend_from_slice(&field.to_le_bytes());
-            }
+        let mut out = vec![VERSION, u8::try_from(self.others.len()).unwrap_or(u8::MAX)];
+        for (member, heads) in &self.others {
+            out.extend_from_slice(&member.to_le_bytes());
+            out.push(u8::try_from(heads.len()).unwrap_or(u8::MAX));
+            heads.iter().for_each(|StartId(id)| out.extend_from_slice(&id.to_le_bytes()));
         }
-        out.push(count(self.taken_over.len()));
-        for (storage_id, incarnation) in &self.taken_over {
-            for field in [storage_id, incarnation] {
-                out.extend_from_slice(&field.to_le_bytes());
-            }
-        }
+        out.extend_from_slice(&u16::try_from(self.lineage.len()).unwrap_or(u16::MAX).to_le_bytes());
+        self.lineage.iter().for_each(|StartId(id)| out.extend_from_slice(&id.to_le_bytes()));
         out
     }
 
@@ -152,22 +180,59 @@ impl Acquaintances {
     /// # Errors
     /// [`AcquaintanceError`], with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, AcquaintanceError> {
-        let malformed = AcquaintanceError::Malformed(bytes.len());
-        let (version, rest) = bytes.split_first().ok_or(malformed)?;
-        if *version != VERSION {
-            return Err(AcquaintanceError::Version(*version));
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => decode(rest).ok_or(AcquaintanceError::Malformed(bytes.len())),
+            Some((version, _)) => Err(AcquaintanceError::Version(*version)),
+            None => Err(AcquaintanceError::Malformed(0)),
         }
-        let (others, rest) = rows::<3>(rest, OTHERS_MAX).ok_or(malformed)?;
-        let (taken_over, rest) = rows::<2>(rest, TAKEN_OVER_MAX).ok_or(malformed)?;
-        if !rest.is_empty() {
-            return Err(malformed);
-        }
-        let others = others
-            .into_iter()
-            .map(|[member, storage_id, incarnation]| (member, Credentials { storage_id, incarnation }));
-        let taken_over = taken_over.into_iter().map(|[storage_id, incarnation]| (storage_id, incarnation));
-        Ok(Self { others: others.collect(), taken_over: taken_over.collect() })
     }
+}
+
+/// None if there are too many others already.
+fn room_for(others: &mut BTreeMap<u64, Vec<StartId>>, member: u64) -> Option<&mut Vec<StartId>> {
+    let has_room = others.len() < OTHERS_MAX || others.contains_key(&member);
+    has_room.then(|| others.entry(member).or_default())
+}
+
+/// True if it is new.
+fn add(heads: &mut Vec<StartId>, head: StartId) -> bool {
+    if heads.contains(&head) {
+        return false;
+    }
+    heads.push(head);
+    if heads.len() > HEADS_MAX {
+        heads.remove(0);
+    }
+    true
+}
+
+fn decode(bytes: &[u8]) -> Option<Acquaintances> {
+    let (&count, mut rest) = bytes.split_first()?;
+    let mut others = BTreeMap::new();
+    for _ in 0..count {
+        let (member, left) = rest.split_first_chunk()?;
+        let member = u64::from_le_bytes(*member);
+        let (&count, left) = left.split_first()?;
+        let (heads, left) = start_ids(left, usize::from(count), HEADS_MAX)?;
+        let rises = others.last_key_value().is_none_or(|(last, _)| *last < member);
+        if heads.is_empty() || !rises {
+            return None;
+        }
+        others.insert(member, heads);
+        rest = left;
+    }
+    let (count, rest) = rest.split_first_chunk()?;
+    let (lineage, rest) = start_ids(rest, usize::from(u16::from_le_bytes(*count)), LINEAGE_MAX)?;
+    (rest.is_empty() && others.len() <= OTHERS_MAX).then_some(Acquaintances { others, lineage })
+}
+
+/// So many ids, none 0, none twice.
+fn start_ids(bytes: &[u8], count: usize, max: usize) -> Option<(Vec<StartId>, &[u8])> {
+    let (ids, rest) = bytes.split_at_checked(count * 8).filter(|_| count <= max)?;
+    let (ids, []) = ids.as_chunks::<8>() else { return None };
+    let ids: Vec<StartId> = ids.iter().map(|id| StartId(u64::from_le_bytes(*id))).collect();
+    let distinct: BTreeSet<StartId> = ids.iter().copied().filter(|id| *id != StartId(0)).collect();
+    (distinct.len() == count).then_some((ids, rest))
 }
 
 impl Inquiry {
@@ -197,87 +262,140 @@ impl Inquiry {
     }
 }
 
-/// The limits are below 256.
-fn count(length: usize) -> u8 {
-    u8::try_from(length).unwrap_or(u8::MAX)
-}
-
-/// A counted list of rows whose first fields rise.
-fn rows<const FIELDS: usize>(bytes: &[u8], max: usize) -> Option<(Vec<[u64; FIELDS]>, &[u8])> {
-    let (count, rest) = bytes.split_first()?;
-    let count = usize::from(*count);
-    if count > max {
-        return None;
-    }
-    let (fields, rest) = rest.split_at_checked(count * FIELDS * 8)?;
-    let (fields, []) = fields.as_chunks::<8>() else { return None };
-    let (rows, []) = fields.as_chunks::<FIELDS>() else { return None };
-    let rows: Vec<[u64; FIELDS]> = rows.iter().map(|row| row.map(u64::from_le_bytes)).collect();
-    let rising = rows.iter().zip(rows.iter().skip(1)).all(|(a, b)| a.first() < b.first());
-    rising.then_some((rows, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn id(storage_id: u64, incarnation: u64) -> Credentials {
-        Credentials { storage_id, incarnation }
+    fn ids<const N: usize>(ids: [u64; N]) -> [StartId; N] {
+        ids.map(StartId)
+    }
+
+    /// A disk as its last process left it, and can be copied.
+    fn started(disk: &Acquaintances, id: u64) -> Acquaintances {
+        let mut disk = disk.clone();
+        disk.begin(StartId(id));
+        disk
+    }
+
+    fn replaced<const N: usize>(former: [u64; N]) -> Standing {
+        Standing::Replaced { former: ids(former).to_vec() }
     }
 
     #[test]
-    fn a_folder_that_starts_again_is_known_and_another_one_is_not() {
-        let mine = Acquaintances::default();
-        assert_eq!(mine.standing(id(7, 3), None), Standing::First);
-        assert_eq!(mine.standing(id(7, 3), Some(id(7, 2))), Standing::Known);
-        assert_eq!(mine.standing(id(7, 3), Some(id(7, 3))), Standing::Known, "met in this life");
-        assert_eq!(mine.standing(id(8, 9), Some(id(7, 2))), Standing::Replaced, "a new disk");
-        assert_eq!(mine.standing(id(7, 3), Some(id(7, 5))), Standing::Replaced, "an old copy of the disk");
-    }
-
-    #[test]
-    fn a_replaced_member_is_remembered_as_it_was_until_it_has_taken_that_over() {
+    fn a_disk_that_starts_again_is_known_and_another_one_is_not() {
         let mut peer = Acquaintances::default();
-        assert!(peer.meet(2, id(7, 1), &[]), "new");
-        assert!(peer.meet(2, id(7, 2), &[]) && !peer.meet(2, id(7, 2), &[]), "durable once");
-        assert!(!peer.meet(2, id(8, 1), &[]) && !peer.meet(2, id(8, 1), &[id(7, 1), id(6, 9)]));
-        assert_eq!(peer.of(2), Some(id(7, 2)));
-        assert!(!peer.meet(2, id(7, 1), &[]), "an old copy does not lower what is known");
-        assert!(peer.meet(2, id(8, 1), &[id(6, 9), id(7, 2)]));
-        assert_eq!(peer.of(2), Some(id(8, 1)));
-        assert!(!peer.meet(2, id(7, 3), &[]), "the old disk comes back, and knows nothing of the new one");
-        assert_eq!(Acquaintances::default().standing(id(7, 3), peer.of(2)), Standing::Replaced);
+        let first = started(&Acquaintances::default(), 71);
+        assert_eq!(first.standing(peer.heads_of(2)), Standing::First);
+        assert!(peer.meet(2, first.lineage()) && !peer.meet(2, first.lineage()), "durable once");
+        assert_eq!(first.standing(peer.heads_of(2)), Standing::Known);
+        let second = started(&first, 72);
+        assert_eq!(second.standing(peer.heads_of(2)), Standing::Known);
+        assert!(peer.meet(2, second.lineage()));
+        assert_eq!(peer.heads_of(2), ids([72]));
+        let wiped = started(&Acquaintances::default(), 73);
+        assert_eq!(wiped.standing(peer.heads_of(2)), replaced([72]));
     }
 
     #[test]
-    fn what_was_taken_over_is_known_up_to_the_incarnation_that_was_told() {
-        let mut mine = Acquaintances::default();
-        mine.take_over(id(7, 57));
-        assert_eq!(mine.standing(id(8, 1), Some(id(7, 57))), Standing::Known);
-        assert_eq!(
-            mine.standing(id(8, 1), Some(id(7, 58))),
-            Standing::Replaced,
-            "the old disk was used again meanwhile"
-        );
-        for storage_id in 100..300 {
-            mine.take_over(id(storage_id, 1));
-            assert_eq!(mine.standing(id(8, 1), Some(id(storage_id, 1))), Standing::Known);
+    fn an_old_copy_is_noticed_however_often_it_was_started_before_it_meets_anybody() {
+        let mut peer = Acquaintances::default();
+        let copy = started(&Acquaintances::default(), 1);
+        let original = started(&copy, 2);
+        peer.meet(2, original.lineage());
+        let mut often = copy;
+        for start in 100..110 {
+            often = started(&often, start);
+            assert_eq!(often.standing(peer.heads_of(2)), replaced([2]));
         }
-        assert_eq!(mine.taken_over.len(), TAKEN_OVER_MAX);
     }
 
     #[test]
-    fn third_members_fill_gaps_but_replace_nobody() {
-        let mut mine = Acquaintances::default();
-        mine.meet(2, id(7, 5), &[]);
-        let told = [(1, id(1, 1)), (2, id(8, 9)), (3, id(4, 4))];
-        assert!(mine.merge(1, told));
-        assert!(!mine.merge(1, told), "nothing new");
-        assert_eq!((mine.of(1), mine.of(2), mine.of(3)), (None, Some(id(7, 5)), Some(id(4, 4))));
-        assert!(mine.merge(1, [(2, id(7, 6))]));
-        assert_eq!(mine.of(2), Some(id(7, 6)));
-        mine.merge(1, (10..1000).map(|member| (member, id(member, 1))));
-        assert_eq!(mine.others().count(), OTHERS_MAX, "bounded");
+    fn a_second_copy_of_a_disk_that_was_recovered_once_is_noticed_and_so_is_the_original() {
+        let mut peer = Acquaintances::default();
+        let copy = started(&Acquaintances::default(), 1);
+        let original = started(&copy, 2);
+        peer.meet(2, original.lineage());
+        let mut first = started(&copy, 3);
+        first.take_over(&ids([2]));
+        assert_eq!(first.lineage(), ids([1, 2, 3]));
+        assert_eq!(first.standing(peer.heads_of(2)), Standing::Known);
+        peer.meet(2, first.lineage());
+        assert_eq!(peer.heads_of(2), ids([3]));
+        assert_eq!(started(&copy, 4).standing(peer.heads_of(2)), replaced([3]));
+        assert_eq!(started(&original, 5).standing(peer.heads_of(2)), replaced([3]));
+    }
+
+    #[test]
+    fn a_copy_that_is_met_before_it_has_taken_over_is_a_head_beside_the_others() {
+        let mut peer = Acquaintances::default();
+        let copy = started(&Acquaintances::default(), 1);
+        let original = started(&copy, 2);
+        peer.meet(2, original.lineage());
+        let recovering = started(&copy, 3);
+        assert!(peer.meet(2, recovering.lineage()) && !peer.meet(2, recovering.lineage()));
+        assert_eq!(peer.heads_of(2), ids([2, 3]));
+        // It acknowledged entries meanwhile, of which the original knows nothing.
+        let back = started(&original, 4);
+        assert_eq!(back.standing(peer.heads_of(2)), replaced([3]));
+        // A crash half way: the next start of the copy continues this one, and still not the original.
+        let mut again = started(&recovering, 5);
+        peer.meet(2, again.lineage());
+        assert_eq!(peer.heads_of(2), ids([2, 5]));
+        assert_eq!(again.standing(peer.heads_of(2)), replaced([2]));
+        again.take_over(&ids([2]));
+        assert!(peer.meet(2, again.lineage()));
+        assert_eq!(peer.heads_of(2), ids([5]));
+        assert_eq!(started(&again, 6).standing(peer.heads_of(2)), Standing::Known, "a crash before others have heard");
+    }
+
+    #[test]
+    fn a_copy_that_shows_itself_to_a_third_first_takes_nobodys_place() {
+        let (mut one, mut third) = (Acquaintances::default(), Acquaintances::default());
+        let copy = started(&Acquaintances::default(), 1);
+        let original = started(&copy, 2);
+        one.meet(2, original.lineage());
+        let shown = started(&copy, 3);
+        assert_eq!(shown.standing(third.heads_of(2)), Standing::First, "it never heard of the original");
+        third.meet(2, shown.lineage());
+        assert!(one.merge(1, third.others()) && !one.merge(1, third.others()));
+        assert_eq!(one.heads_of(2), ids([2, 3]));
+        assert_eq!(shown.standing(one.heads_of(2)), replaced([2]));
+        assert_eq!(started(&original, 4).standing(one.heads_of(2)), replaced([3]));
+    }
+
+    #[test]
+    fn what_third_members_know_of_a_healthy_one_costs_it_nothing() {
+        let (mut one, mut stale) = (Acquaintances::default(), Acquaintances::default());
+        let mut healthy = started(&Acquaintances::default(), 1);
+        stale.meet(2, healthy.lineage());
+        for start in 2..40 {
+            healthy = started(&healthy, start);
+            assert_eq!(healthy.standing(one.heads_of(2)), if start == 2 { Standing::First } else { Standing::Known });
+            one.meet(2, healthy.lineage());
+            one.merge(1, stale.others());
+            assert_eq!(one.heads_of(2), ids([start, 1]));
+        }
+        assert!(!one.merge(2, [(2, &ids([99])[..])]), "of itself a member knows more");
+        one.merge(1, (10..1000).map(|member| (member, &[StartId(7)][..])));
+        assert_eq!(one.others().count(), OTHERS_MAX, "bounded");
+        for start in 100..200 {
+            one.merge(1, [(2, &ids([start])[..])]);
+        }
+        assert_eq!((one.heads_of(2).len(), one.heads_of(2).last()), (HEADS_MAX, Some(&StartId(199))));
+    }
+
+    #[test]
+    fn a_start_that_was_forgotten_costs_one_recovery() {
+        let mut member = Acquaintances::default();
+        for start in 1..=300 {
+            member.begin(StartId(start));
+        }
+        assert_eq!(member.lineage().len(), LINEAGE_MAX);
+        assert_eq!(member.standing(&ids([45])), Standing::Known);
+        assert_eq!(member.standing(&ids([44, 300])), replaced([44]));
+        member.take_over(&ids([44]));
+        assert_eq!((member.lineage().len(), member.lineage().last()), (LINEAGE_MAX, Some(&StartId(300))));
+        assert_eq!(started(&member, 301).standing(&ids([44, 300])), Standing::Known);
     }
 
     #[test]
@@ -297,10 +415,11 @@ mod tests {
 
     #[test]
     fn bytes_come_back_and_nothing_else_is_accepted() {
-        let mut some = Acquaintances::default();
-        some.meet(2, id(7, u64::MAX), &[]);
-        some.meet(3, id(u64::MAX, 1), &[]);
-        some.take_over(id(9, 9));
+        let mut some = started(&started(&Acquaintances::default(), 3), u64::MAX);
+        some.meet(2, &ids([7]));
+        some.meet(2, &ids([5]));
+        some.meet(3, &ids([u64::MAX, 1]));
+        some.take_over(&ids([9]));
         for value in [Acquaintances::default(), some] {
             let bytes = value.encode();
             assert_eq!(Acquaintances::decode(&bytes), Ok(value.clone()));
@@ -320,9 +439,16 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Acquaintances::decode(&[2]), Err(AcquaintanceError::Version(2)));
-        let unsorted = [vec![1, 2], [[3_u64, 0, 0], [3, 0, 0]].concat().iter().flat_map(|n| n.to_le_bytes()).collect()];
-        assert!(Acquaintances::decode(&[unsorted.concat(), vec![0]].concat()).is_err(), "repeated");
-        assert!(Acquaintances::decode(&[1, 255]).is_err());
+        assert_eq!(Acquaintances::decode(&[1]), Err(AcquaintanceError::Version(1)));
+        let other = |member: u64| [&member.to_le_bytes()[..], &[1, 7, 0, 0, 0, 0, 0, 0, 0]].concat();
+        let others = |first, second| [&[VERSION, 2][..], &other(first), &other(second), &[0, 0]].concat();
+        assert!(Acquaintances::decode(&others(3, 4)).is_ok());
+        assert!(Acquaintances::decode(&others(3, 3)).is_err(), "repeated");
+        assert!(Acquaintances::decode(&others(4, 3)).is_err(), "unsorted");
+        let lineage =
+            |first: u64, second: u64| [&[VERSION, 0, 2, 0][..], &first.to_le_bytes(), &second.to_le_bytes()].concat();
+        assert!(Acquaintances::decode(&lineage(2, 1)).is_ok());
+        assert!(Acquaintances::decode(&lineage(2, 2)).is_err() && Acquaintances::decode(&lineage(2, 0)).is_err());
+        assert!(Acquaintances::decode(&[VERSION, 255]).is_err());
     }
 }

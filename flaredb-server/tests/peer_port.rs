@@ -43,7 +43,7 @@ impl Greeting {
         let id = |i: usize| cluster.handle(i).peer().id;
         Self {
             magic: *b"FLRP",
-            version: 2,
+            version: 3,
             cluster_id: cluster.handle(to).status().cluster.cluster_id,
             region_id: REGION_ID,
             sender: id(from),
@@ -59,13 +59,11 @@ impl Greeting {
         for field in [self.cluster_id, self.region_id, self.sender, self.target, self.incarnation] {
             body.extend_from_slice(&field.to_le_bytes());
         }
-        // A disk that nobody knows; no position, no acquaintances.
+        // No position; of no other it knows anything, and its own start is one that nobody knows.
         body.push(self.purpose);
-        for field in [0x5707_a6e1_u64, 1] {
-            body.extend_from_slice(&field.to_le_bytes());
-        }
         body.extend_from_slice(&[0; 1 + 3 * 8]);
-        body.extend_from_slice(&[3, 0, 1, 0, 0]);
+        body.extend_from_slice(&[12, 0, 2, 0, 1, 0]);
+        body.extend_from_slice(&0x5707_a6e1_u64.to_le_bytes());
         body.extend_from_slice(&[2, 0, b'x', b'y', 0]);
         let mut bytes = self.magic.to_vec();
         bytes.extend_from_slice(&self.version.to_le_bytes());

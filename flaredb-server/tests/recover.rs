@@ -111,16 +111,35 @@ async fn an_old_backup_is_noticed_and_made_whole() {
     until("all connections", || (0..3).all(|i| cluster.handle(i).status().connected.len() == 2).then_some(())).await;
     fill(&cluster, restored, "b").await;
     cluster.kill(restored);
-    // A start of the copy is one that the others have seen already, so it needs one more to look newer than it is.
-    cluster.restart(restored);
-    until("all connections", || (0..3).all(|i| cluster.handle(i).status().connected.len() == 2).then_some(())).await;
-    cluster.kill(restored);
     fs::remove_dir_all(&data_dir).unwrap();
     fs::rename(&backup, &data_dir).unwrap();
+    // Starts that nobody hears of make it no younger.
+    let others: Vec<usize> = (0..3).filter(|i| *i != restored).collect();
+    others.iter().for_each(|i| cluster.kill(*i));
+    for _ in 0..5 {
+        cluster.restart(restored);
+        cluster.kill(restored);
+    }
+    others.iter().for_each(|i| cluster.restart(*i));
     cluster.restart(restored);
     until("the recovery", || (cluster.handle(restored).status().counters.recoveries.get() > 0).then_some(())).await;
     assert_eq!(read(&cluster.handle(restored), "b99").await.as_deref(), Some("99"));
     assert_recovered(&mut cluster, restored).await;
+}
+
+/// What was heard of another member must be durable before it is listened to; if that fails there is no second try.
+#[tokio::test]
+async fn a_member_that_cannot_remember_stops() {
+    let mut cluster = Cluster::start(3);
+    cluster.leader().await;
+    until("all connections", || (0..3).all(|i| cluster.handle(i).status().connected.len() == 2).then_some(())).await;
+    fs::create_dir(cluster.configs[0].data_dir.join("member/acquaintances.new")).unwrap();
+    // Its next start is news.
+    cluster.kill(1);
+    cluster.restart(1);
+    let failure = cluster.nodes[0].as_ref().unwrap().wait_failed().await;
+    let text = failure.to_string();
+    assert!(text.contains("member/acquaintances") && text.contains("the process must stop"), "{text}");
 }
 
 #[tokio::test]

@@ -18,7 +18,9 @@ impl Driver {
             assert!(self.after_write.is_none(), "the peer has one write out at a time");
             self.flushing.on_entries(write.entries.iter().map(RaftLogEntry::size).sum());
             self.after_write = Some((write.id, send_after_write));
+            let term = write.hard_state.current_term;
             self.log.write(write);
+            self.note_what_was_told_after(term);
         } else {
             assert!(send_after_write.is_empty(), "messages wait for a write only if there is one");
         }

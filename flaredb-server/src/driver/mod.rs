@@ -21,7 +21,7 @@ pub use shared::{MemberView, NodeStatus};
 
 use crate::{
     identity::ClusterIdentity,
-    transport::{Memory, PeerEvent, Transport},
+    transport::{Memory, MemoryError, PeerEvent, Transport},
 };
 use cold_start::ColdStart;
 use flaredb_kv::{CompactProgress, StoreError};
@@ -63,6 +63,12 @@ pub enum Failure {
     /// A write or sync of the log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What was heard of the other members could not be made durable.
+    #[error(
+        "what is remembered of the members' starts cannot be made durable, the process must stop: {0}; look at the disk, then \
+         start this member again"
+    )]
+    Memory(#[from] MemoryError),
     /// The state machine's store failed.
     #[error("the data store failed, the process must stop: {0}")]
     Store(#[from] StoreError),
@@ -288,6 +294,7 @@ impl Driver {
 
     fn on_tick(&mut self) -> Result<(), Failure> {
         self.tend_snapshots();
+        self.maybe_note_what_was_told();
         self.maybe_take_over();
         if self.sizes_at.elapsed() >= SIZES_EVERY {
             self.publish_sizes();
@@ -323,7 +330,8 @@ impl Driver {
                 }
             }
             PeerEvent::Unreachable(peer) => self.replica.step(Input::Unreachable { peer })?,
-            PeerEvent::Met { peer, standing, former, position } => self.on_met(peer, standing, former, position)?,
+            PeerEvent::Met { peer, standing, position } => self.on_met(peer, standing, position)?,
+            PeerEvent::MemoryFailed(error) => return Err(Failure::Memory(error)),
             PeerEvent::SnapshotOffered(offer) => self.on_snapshot_offered(offer),
             PeerEvent::SnapshotReceived(received) => self.on_snapshot_received(received)?,
             PeerEvent::SnapshotSent { to, id, outcome } => self.on_snapshot_sent(to, id, outcome)?,

@@ -7,9 +7,10 @@
 
 use super::{Driver, Failure};
 use crate::transport::Position;
+use flaredb_raft::EntryId;
 use flaredb_replica::{
     Input,
-    acquaintance::{Credentials, Inquiry, Standing},
+    acquaintance::{Inquiry, Standing, StartId},
 };
 use flaredb_storage::Recovery;
 use std::sync::Arc;
@@ -19,11 +20,13 @@ use std::sync::Arc;
 pub(super) struct Recovering {
     /// What the others vouch for.
     inquiry: Inquiry,
-    /// Disks that the others remember in the place of this one, and whose promises are not taken over yet.
-    former: Vec<Credentials>,
+    /// Starts that the others remember and that this disk does not continue; not taken over yet.
+    former: Vec<StartId>,
     begun: bool,
     /// The core knows until when.
     told: bool,
+    /// To be noted on the disk behind this term.
+    to_note: Option<(u64, EntryId)>,
     /// For the log: the core said so when it was last looked at.
     seen: bool,
 }
@@ -46,20 +49,13 @@ impl Driver {
         Ok(())
     }
 
-    pub(super) fn on_met(
-        &mut self,
-        peer: u64,
-        standing: Standing,
-        former: Option<Credentials>,
-        position: Position,
-    ) -> Result<(), Failure> {
+    pub(super) fn on_met(&mut self, peer: u64, standing: Standing, position: Position) -> Result<(), Failure> {
         if let Some((term, last)) = position {
             self.recovering.inquiry.report(peer, term, Some(last));
         }
-        if standing == Standing::Replaced {
-            self.recovering.former.extend(former);
-        }
-        if standing == Standing::Replaced && !self.recovering.begun {
+        let Standing::Replaced { former } = standing else { return self.tell_when_all_are_heard() };
+        self.recovering.former.extend(former);
+        if !self.recovering.begun {
             tracing::error!(
                 node = %self.name, told_by = self.member_name(peer),
                 "recovering: this member's disk was replaced, wiped or restored from an old backup; it does not vote until it \
@@ -76,7 +72,11 @@ impl Driver {
     /// Each tick: once everything that was promised is here, durably, term and vote included, the former disks are this one's.
     pub(super) fn maybe_take_over(&mut self) {
         let is_whole = self.recovering.told && !self.replica.status().recovering && self.after_write.is_none();
-        if !is_whole || self.recovering.former.is_empty() || self.replica.has_output() {
+        if !is_whole
+            || self.recovering.to_note.is_some()
+            || self.recovering.former.is_empty()
+            || self.replica.has_output()
+        {
             return;
         }
         let former = std::mem::take(&mut self.recovering.former);
@@ -85,9 +85,7 @@ impl Driver {
             match tokio::task::spawn_blocking(move || memory.take_over(&former)).await {
                 // The others replace what they remember when they are greeted.
                 Ok(Ok(())) => transport.greet_anew(),
-                Ok(Err(error)) => {
-                    tracing::warn!(%node, %error, "the end of the recovery cannot be stored; the next start recovers again")
-                }
+                Ok(Err(error)) => transport.memory_failed(error).await,
                 Err(error) => tracing::error!(%node, %error, "storing the end of the recovery ended in a bug"),
             }
         });
@@ -101,8 +99,24 @@ impl Driver {
         };
         *told = true;
         tracing::warn!(node = %self.name, term, %until, "recovering: all others were heard; this member catches up with them");
-        self.log.recover(Some(until));
+        self.recovering.to_note = Some((term, until));
         Ok(self.replica.step(Input::Recover { until: Some(until), term })?)
+    }
+
+    /// A write of this term was handed to the log thread, which does one thing after the other: what was told is noted only when
+    /// the term is durable. A start that knew only until when to recover would take its disk's term and vote for all that it
+    /// had promised.
+    pub(super) fn note_what_was_told_after(&mut self, written: u64) {
+        if let Some((_, until)) = self.recovering.to_note.take_if(|(term, _)| written >= *term) {
+            self.log.recover(Some(until));
+        }
+    }
+
+    /// Each tick: all that was asked for is durable, so the term was before.
+    pub(super) fn maybe_note_what_was_told(&mut self) {
+        if self.after_write.is_none() && !self.replica.has_output() {
+            self.note_what_was_told_after(u64::MAX);
+        }
     }
 
     /// What greetings and the log say.

@@ -6,11 +6,13 @@ use crate::{
     identity::ClusterIdentity,
     transport::Memory,
 };
-use flaredb_replica::{Replica, ReplicaConfig, acquaintance::Credentials};
+use flaredb_replica::{Replica, ReplicaConfig, acquaintance::StartId};
 use flaredb_storage::{
     DataDir, DataOptions, DataStore, Identity, LogOptions, LogReader, LogWriter, OpenError, Recovery,
 };
 use std::{
+    fs::File,
+    io::Read as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -53,9 +55,9 @@ pub(super) fn open(config: &NodeConfig, cluster: &ClusterIdentity) -> Result<Ope
     if let Some(why) = &opened.why {
         tracing::error!(node = %config.name, why, "this member's disk has lost something");
     }
-    let credentials = Credentials { storage_id: opened.storage_id, incarnation: opened.incarnation };
-    let memory = Memory::open(dir.member_path(), credentials)
-        .map_err(|error| OpenError::Io { path: dir.member_path().to_path_buf(), what: error.to_string() })?;
+    // Before the transport starts: nobody may hear of a start that this folder could forget.
+    let memory = Memory::open(dir.member_path(), draw_start_id()?)
+        .map_err(|error| OpenError::Io { path: error.path, what: error.what })?;
     let replica = Replica::new(replica_config(config, cluster.member_id), opened.log, opened.kv)?;
     // What the log's memtables flush at once, twice, and the rows' beside it.
     let free_bytes_min = u64::try_from(log_options.wal_bytes).unwrap_or(0).saturating_mul(4);
@@ -86,6 +88,15 @@ fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
 /// Rounded up, at least one.
 fn ticks(time: Duration, tick: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u32::MAX).max(1)
+}
+
+/// Never the same twice, also on copies of a folder and of a machine: from the operating system.
+fn draw_start_id() -> Result<StartId, OpenError> {
+    const SOURCE: &str = "/dev/urandom";
+    let mut bytes = [0; 8];
+    let drawn = File::open(SOURCE).and_then(|mut source| source.read_exact(&mut bytes));
+    drawn.map_err(|error| OpenError::Io { path: SOURCE.into(), what: error.to_string() })?;
+    Ok(StartId(u64::from_le_bytes(bytes).max(1)))
 }
 
 /// Differs at every start, on this machine and others, and rises as long as the clock does.

@@ -6,25 +6,25 @@
 //!
 //! ```text
 //! magic "FLRP" | version u16 | verdict u8 (0 in the dialler's) | body length u16 | crc32 of the body u32 | body
-//! body = cluster u64, region u64, sender u64, target u64, incarnation u64, purpose u8, storage id u64, its incarnation u64,
+//! body = cluster u64, region u64, sender u64, target u64, incarnation u64, purpose u8,
 //!        position known u8, term u64, index u64, term of the index u64, length u16, acquaintances
-//!        (`flaredb_replica::acquaintance`), name, count u8, count * client URL
+//!        (`flaredb_replica::acquaintance`, with its own start), name, count u8, count * client URL
 //! text = length u16, UTF-8
 //! ```
 //! Magic, version and verdict stay where they are in every later version, so that a refusal can always be understood.
 
 use flaredb_raft::EntryId;
-use flaredb_replica::acquaintance::{Acquaintances, Credentials};
+use flaredb_replica::acquaintance::Acquaintances;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version of everything that peers say to each other after the magic.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 const MAGIC: [u8; 4] = *b"FLRP";
 const HEAD_BYTES: usize = 13;
-/// Name and URLs of a member are short; 64 KiB would be allocated for any stranger otherwise.
-const BODY_BYTES_MAX: u16 = 8 << 10;
+/// The most that all limits together allow is a little less; 64 KiB would be allocated for any stranger otherwise.
+const BODY_BYTES_MAX: u16 = 16 << 10;
 
 /// What a connection is for. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +59,9 @@ pub struct Greeting {
     pub incarnation: u64,
     /// What the dialler wants; the listener repeats it.
     pub purpose: Purpose,
-    /// The speaker's disk.
-    pub credentials: Credentials,
     /// The speaker's term, and the log position that it vouches for. None while it does not know.
     pub position: Option<(u64, EntryId)>,
-    /// What the speaker remembers of the others' disks, and those that it has taken over.
+    /// What the speaker remembers of the others' starts, and those that it continues; its own is among them.
     pub acquaintances: Acquaintances,
     /// The speaker's name.
     pub name: String,
@@ -140,7 +138,6 @@ pub(crate) fn encode(greeting: &Greeting, verdict: Option<Refusal>) -> Vec<u8> {
         target,
         incarnation,
         purpose,
-        credentials,
         position,
         acquaintances,
         name,
@@ -151,7 +148,6 @@ pub(crate) fn encode(greeting: &Greeting, verdict: Option<Refusal>) -> Vec<u8> {
         body.extend_from_slice(&field.to_le_bytes());
     }
     body.push(purpose.code());
-    put(&[credentials.storage_id, credentials.incarnation], &mut body);
     body.push(u8::from(position.is_some()));
     let (term, last) = position.unwrap_or_default();
     put(&[term, last.index, last.term], &mut body);
@@ -219,7 +215,6 @@ fn decode(body: &[u8]) -> Option<Greeting> {
             let code = byte(rest)?;
             [Purpose::Messages, Purpose::Snapshot].into_iter().find(|purpose| purpose.code() == code)?
         },
-        credentials: Credentials { storage_id: integer(rest)?, incarnation: integer(rest)? },
         position: {
             let known = byte(rest)?;
             let position = (integer(rest)?, EntryId { index: integer(rest)?, term: integer(rest)? });
@@ -233,7 +228,7 @@ fn decode(body: &[u8]) -> Option<Greeting> {
             let (length, left) = rest.split_first_chunk()?;
             let (bytes, left) = left.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
             *rest = left;
-            Acquaintances::decode(bytes).ok()?
+            Acquaintances::decode(bytes).ok().filter(|known| !known.lineage().is_empty())?
         },
         name: read_text(rest)?,
         client_urls: {
@@ -279,6 +274,7 @@ fn read_text(rest: &mut &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flaredb_replica::acquaintance::StartId;
 
     fn greeting() -> Greeting {
         Greeting {
@@ -288,11 +284,11 @@ mod tests {
             target: 4,
             incarnation: u64::MAX,
             purpose: Purpose::Snapshot,
-            credentials: Credentials { storage_id: 5, incarnation: 6 },
             position: Some((7, EntryId { index: 8, term: 9 })),
             acquaintances: {
                 let mut known = Acquaintances::default();
-                known.meet(10, Credentials { storage_id: 11, incarnation: 12 }, &[]);
+                known.begin(StartId(5));
+                known.meet(10, &[StartId(11)]);
                 known
             },
             name: "n1".into(),

@@ -21,14 +21,14 @@ mod socket;
 pub use address::{AddressError, PeerAddress};
 pub use frame::FRAME_BYTES_MAX;
 pub use handshake::{Greeting, HandshakeError, PROTOCOL_VERSION, Purpose, Refusal};
-pub use memory::{Memory, Position};
+pub use memory::{Memory, MemoryError, Position};
 pub use roster::Roster;
 pub use snapshot_receive::{Offer, Received};
 pub use snapshot_send::{Outgoing, SnapshotError};
 
 use crate::counters::Counters;
 use flaredb_raft::{EntryId, Message};
-use flaredb_replica::acquaintance::{Credentials, Standing};
+use flaredb_replica::acquaintance::Standing;
 use flaredb_storage::{DataDir, DataOptions};
 use log_gate::LogGate;
 use outbox::Outbox;
@@ -125,15 +125,15 @@ pub enum PeerEvent {
     Met {
         /// The peer.
         peer: u64,
-        /// What it remembers of this member's disk.
+        /// What it remembers of this member's starts.
         standing: Standing,
-        /// That disk, if it remembers one.
-        former: Option<Credentials>,
         /// Its term, and the position that it vouches for.
         position: Position,
     },
     /// The outgoing connection to this peer broke; what was on its way may be lost.
     Unreachable(u64),
+    /// What was heard of a peer could not be made durable. Final.
+    MemoryFailed(MemoryError),
     /// A member wants to send a snapshot.
     SnapshotOffered(Offer),
     /// It came, whole.
@@ -238,6 +238,12 @@ impl Transport {
         }
     }
 
+    /// Ends the driver, as a failed write of the log does.
+    pub(crate) async fn memory_failed(&self, error: MemoryError) {
+        // Nobody listens: the node is going down.
+        let _ = self.shared.events.send(PeerEvent::MemoryFailed(error)).await;
+    }
+
     /// Queues the messages and wakes each peer's writer once. Never blocks; drops when a queue is full.
     pub fn send(&self, messages: Vec<Message>) {
         let mut woken: Vec<u64> = Vec::new();
@@ -263,19 +269,20 @@ impl Shared {
     /// A greeting was heard, from either side: it is remembered, durably, before the connection is used, and the driver told
     /// before it can hear anything else from it. False: the node stops, or its disk does not work.
     async fn meet(&self, greeting: &Greeting) -> bool {
-        let Local { member_id, memory, name, .. } = &self.local;
+        let Local { member_id, memory, .. } = &self.local;
         let (peer, memory) = (greeting.sender, Arc::clone(memory));
-        let (ids, shown, told) = ((*member_id, peer), greeting.credentials, greeting.acquaintances.clone());
-        let remembered = tokio::task::spawn_blocking(move || memory.meet(ids, shown, &told));
-        let (standing, former) = match remembered.await {
-            Ok(Ok(met)) => met,
+        let (ids, told) = ((*member_id, peer), greeting.acquaintances.clone());
+        let remembered = tokio::task::spawn_blocking(move || memory.meet(ids, &told));
+        let standing = match remembered.await {
+            Ok(Ok(standing)) => standing,
             Ok(Err(error)) => {
-                tracing::error!(node = %name, %error, "what is known of a member's disk cannot be stored");
+                // Nobody listens: the node is going down.
+                let _ = self.events.send(PeerEvent::MemoryFailed(error)).await;
                 return false;
             }
             Err(_) => return false,
         };
-        self.events.send(PeerEvent::Met { peer, standing, former, position: greeting.position }).await.is_ok()
+        self.events.send(PeerEvent::Met { peer, standing, position: greeting.position }).await.is_ok()
     }
 }
 
@@ -289,7 +296,6 @@ impl Local {
             target,
             incarnation,
             purpose,
-            credentials: memory.own(),
             position: memory.position(),
             acquaintances: memory.known(),
             name,

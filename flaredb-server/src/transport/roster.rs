@@ -102,7 +102,7 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::transport::handshake::Purpose;
-    use flaredb_replica::acquaintance::{Acquaintances, Credentials};
+    use flaredb_replica::acquaintance::Acquaintances;
 
     fn greeting(incarnation: u64) -> Greeting {
         Greeting {
@@ -112,7 +112,6 @@ mod tests {
             target: 8,
             incarnation,
             purpose: Purpose::Messages,
-            credentials: Credentials { storage_id: 1, incarnation: 1 },
             position: None,
             acquaintances: Acquaintances::default(),
             name: "n7".into(),

@@ -133,6 +133,7 @@ impl World {
         self.point(at, Mark::CrashAfterAcksBeforeWriteDone)?;
         self.truncate(at)?;
         self.note_now(at)?;
+        self.maybe_note(at, Some(write.hard_state.current_term))?;
         self.step(at, Input::WriteDone { id: write.id })
     }
 

@@ -124,7 +124,6 @@ impl World {
                     }
                 }
             }
-            FaultKind::DiskError | FaultKind::DiskFull if self.nodes[at].acquainted.must_live() => {}
             FaultKind::DiskError => {
                 let sim = &self.nodes[at].disk.sim;
                 if draw.below(2) == 0 { sim.fail_next_write() } else { sim.fail_next_sync() }
@@ -202,7 +201,7 @@ impl World {
         let (power, inside) = (draw.below(2) == 0, draw.below(3) == 0);
         let node = &mut self.nodes[at];
         let (power, inside) = (power && !node.suspect, inside && !node.suspect);
-        if node.is_up() && !node.acquainted.must_live() {
+        if node.is_up() {
             node.outage_us = outage_us;
             node.death = if power { Death::PowerCut } else { Death::Killed };
             if node.paused {

@@ -11,111 +11,127 @@ use crate::marks::Mark;
 use crate::prf::Draw;
 use flaredb_raft::EntryId;
 use flaredb_replica::Input;
-use flaredb_replica::acquaintance::{Acquaintances, Credentials, Inquiry, Standing};
+use flaredb_replica::acquaintance::{Acquaintances, Inquiry, Standing, StartId};
 use std::collections::VecDeque;
 
 /// Pause between two attempts to meet those who were not met.
 const MEET_EVERY_US: u64 = 100_000;
 /// Older copies of a disk that are kept.
-const BACKUPS_MAX: usize = 3;
+const BACKUPS_MAX: usize = 4;
 
 /// A copy of a disk as its process left it.
+#[derive(Clone)]
 struct Copy {
     disk: Backup,
     remembered: Acquaintances,
-    /// Of the process that left it.
-    credentials: Credentials,
 }
 
 /// What a node remembers, and what it knows of its own disk.
-#[derive(Default)]
 pub(crate) struct Acquainted {
     /// Durable, as the disk is.
     remembered: Acquaintances,
-    /// Who it is; of the newest process.
-    own: Option<Credentials>,
+    /// Names of starts; of the node, not of its disk.
+    names: Draw,
     /// The starts of the others that this process has met; 0: none.
     met: Vec<u64>,
     inquiry: Inquiry,
-    /// Disks that others remember in this one's place.
-    former: Vec<Credentials>,
+    /// Starts that others remember and that this disk does not continue.
+    former: Vec<StartId>,
     /// It knows that it does not know what it promised.
     begun: bool,
     /// All others were heard.
     told: bool,
     /// To be noted on the disk once it is done with its write.
     to_note: Option<Option<EntryId>>,
+    /// To be noted as soon as this term is durable.
+    to_note_after: Option<(u64, EntryId)>,
     /// An onlooker's: its disk is another one, and it has not taken over what the former one promised.
     pub(crate) is_replaced: bool,
     /// The next start is the first one on another disk.
     pub(crate) starts_anew: bool,
-    /// From this incarnation on nobody would notice that its disk is an old copy.
-    unnoticed_from: u64,
-    /// It went back to a copy once.
-    was_set_back: bool,
+    /// That disk is an old copy.
+    is_copy: bool,
     copies: VecDeque<Copy>,
 }
 
 impl Acquainted {
+    pub(crate) fn new(seed: u64, id: u64) -> Self {
+        Self {
+            remembered: Acquaintances::default(),
+            names: Draw::new(seed, "start id", id),
+            met: Vec::new(),
+            inquiry: Inquiry::default(),
+            former: Vec::new(),
+            begun: false,
+            told: false,
+            to_note: None,
+            to_note_after: None,
+            is_replaced: false,
+            starts_anew: false,
+            is_copy: false,
+            copies: VecDeque::new(),
+        }
+    }
+
     /// Another process begins, on this disk.
-    pub(crate) fn start(&mut self, own: Credentials, voters: usize) {
-        self.own = Some(own);
+    pub(crate) fn start(&mut self, voters: usize) {
+        self.remembered.begin(StartId(self.names.value().max(1)));
         self.met = vec![0; voters];
         self.inquiry = Inquiry::default();
         self.former.clear();
-        (self.begun, self.told, self.to_note, self.starts_anew) = (false, false, None, false);
-    }
-
-    /// True if it must not die now: one more start and what cannot be noticed would have to be.
-    pub(crate) fn must_live(&self) -> bool {
-        let next = self.own.map_or(0, |own| own.incarnation + 1);
-        self.is_replaced && self.unnoticed_from > 0 && (self.own.is_none() || next >= self.unnoticed_from)
+        (self.to_note, self.to_note_after) = (None, None);
+        (self.begun, self.told, self.starts_anew) = (false, false, false);
     }
 }
 
 impl World {
     /// Before it is opened: what was left is what a backup of it has.
     pub(crate) fn copy_disk(&mut self, at: usize) {
+        // Damage is a fault of its own; a copy of a disk that was recovering when it was made would be two losses in one.
         if self.settings.every_us(FaultKind::DiskOldBackup) == 0 || self.core.is_some() || !self.is_whole(at) {
             return;
         }
         let node = &mut self.nodes[at];
         let acquainted = &mut node.acquainted;
-        // Who goes back to a copy twice may meet its own memory of having taken over what came after the first.
-        let Some(credentials) = acquainted.own.filter(|_| !acquainted.was_set_back) else { return };
-        let copy = Copy { disk: node.disk.sim.backup(), remembered: acquainted.remembered.clone(), credentials };
+        if acquainted.remembered.lineage().is_empty() {
+            return;
+        }
+        let copy = Copy { disk: node.disk.sim.backup(), remembered: acquainted.remembered.clone() };
         acquainted.copies.push_back(copy);
         if acquainted.copies.len() > BACKUPS_MAX {
             acquainted.copies.pop_front();
         }
     }
 
-    /// The least that the others remember of it, if all do, as of this disk.
-    fn known_to_all(&self, at: usize) -> Option<Credentials> {
-        let own = self.nodes[at].acquainted.own?;
-        let others = (0..self.nodes.len()).filter(|other| *other != at);
-        let known = others.map(|other| self.nodes[other].acquainted.remembered.of(id_of(at)));
-        let known: Option<Vec<Credentials>> = known.collect();
-        let known = known?.into_iter().filter(|known| known.storage_id == own.storage_id);
-        let known: Vec<Credentials> = known.collect();
-        let least = known.iter().copied().min_by_key(|known| known.incarnation)?;
-        (known.len() + 1 == self.nodes.len()).then_some(least)
+    /// True if every other one would notice this disk: it remembers a start that is not in this lineage. Nobody can notice one
+    /// whose later starts were never heard of, and a single one that has not heard of them may be all that is met.
+    fn would_be_noticed(&self, at: usize, lineage: &[StartId]) -> bool {
+        (0..self.nodes.len()).filter(|other| *other != at).all(|other| {
+            let heads = self.nodes[other].acquainted.remembered.heads_of(id_of(at));
+            heads.iter().any(|head| !lineage.contains(head))
+        })
     }
 
     /// Its disk is another one from now on: an empty one, or an old copy of its own.
     pub(crate) fn replace_disk(&mut self, at: usize, kind: FaultKind, draw: &mut Draw) {
         // What a single disk promised may be lost while all others know theirs, and know whose is lost.
-        let all_whole = (0..self.nodes.len()).all(|node| self.is_whole(node));
-        let Some(known) = self.known_to_all(at).filter(|_| all_whole && self.core.is_none()) else { return };
-        // One that somebody has met since; one more start lies between them.
-        let old = |copy: &Copy| {
-            let Credentials { storage_id, incarnation } = copy.credentials;
-            storage_id == known.storage_id && incarnation + 2 <= known.incarnation
-        };
-        let place = self.nodes[at].acquainted.copies.iter().position(old);
-        if kind == FaultKind::DiskOldBackup && place.is_none() {
+        let others_whole = (0..self.nodes.len()).all(|node| node == at || self.is_whole(node));
+        if !others_whole || self.core.is_some() || self.nodes[at].halted {
             return;
         }
+        let copies = &self.nodes[at].acquainted.copies;
+        let fit = |place: &usize| self.would_be_noticed(at, copies[*place].remembered.lineage());
+        let copy = if kind == FaultKind::DiskOldBackup {
+            let fit: Vec<usize> = (0..copies.len()).filter(fit).collect();
+            if fit.is_empty() {
+                return;
+            }
+            Some(copies[*draw.pick(&fit)].clone())
+        } else if self.would_be_noticed(at, &[]) {
+            None
+        } else {
+            return;
+        };
         if self.nodes[at].is_up() {
             let (short_us, long_us) = self.settings.outage_us;
             let long = draw.below(100) < self.settings.long_outages;
@@ -123,29 +139,32 @@ impl World {
                 if long { draw.between(short_us, long_us) } else { draw.between(1_000, short_us) };
             self.crash(at, Death::Killed);
         }
+        // The disk that goes may come back.
+        self.copy_disk(at);
         let id = id_of(at);
         self.network.forget_sender(at);
         let node = &mut self.nodes[at];
         node.last_death = Death::Killed;
+        node.suspect = false;
         let acquainted = &mut node.acquainted;
-        let copies = std::mem::take(&mut acquainted.copies);
-        let copy = place.filter(|_| kind == FaultKind::DiskOldBackup).and_then(|place| copies.into_iter().nth(place));
-        (acquainted.is_replaced, acquainted.starts_anew) = (true, true);
+        (acquainted.is_replaced, acquainted.starts_anew, acquainted.is_copy) = (true, true, copy.is_some());
         match copy {
             None => {
                 self.marks.hit(Mark::DiskWiped);
                 node.disk.sim.wipe();
-                (acquainted.remembered, acquainted.own) = (Acquaintances::default(), None);
-                (acquainted.unnoticed_from, acquainted.was_set_back) = (0, false);
+                acquainted.remembered = Acquaintances::default();
                 self.trace.tell(self.now, || format!("n{id}'s disk is an empty one now"));
             }
-            Some(Copy { disk, remembered, credentials }) => {
+            Some(Copy { disk, remembered }) => {
                 self.marks.hit(Mark::DiskOldBackup);
                 node.disk.sim.restore(&disk);
-                (acquainted.remembered, acquainted.own) = (remembered, Some(credentials));
-                (acquainted.unnoticed_from, acquainted.was_set_back) = (known.incarnation, true);
+                let starts = (remembered.lineage().len(), acquainted.remembered.lineage().len());
+                acquainted.remembered = remembered;
                 self.trace.tell(self.now, || {
-                    format!("n{id}'s disk is a copy of start {} now, of {}", credentials.incarnation, known.incarnation)
+                    format!(
+                        "n{id}'s disk is a copy now: its lineage has {} starts, the one before had {}",
+                        starts.0, starts.1
+                    )
                 });
             }
         }
@@ -176,17 +195,14 @@ impl World {
         let lives = [self.nodes[one].life, self.nodes[other].life];
         let [first, second] = &greetings;
         let mut arrivals = Vec::with_capacity(2);
-        for (me, peer, (shown, told, position)) in [(one, other, second), (other, one, first)] {
-            let Some(shown) = *shown else { return false };
+        for (me, peer, (told, position)) in [(one, other, second), (other, one, first)] {
             let (peer_incarnation, id, peer_id) = (self.nodes[peer].incarnation, id_of(me), id_of(peer));
             let acquainted = &mut self.nodes[me].acquainted;
-            acquainted.remembered.meet(peer_id, shown, &told.taken_over().collect::<Vec<_>>());
+            acquainted.remembered.meet(peer_id, told.lineage());
             acquainted.remembered.merge(id, told.others());
             acquainted.met[peer] = peer_incarnation;
-            let former = told.of(id);
-            let Some(own) = acquainted.own else { return false };
-            let standing = acquainted.remembered.standing(own, former);
-            arrivals.push((me, Arrived::Met { peer, standing, former, position: *position }));
+            let standing = acquainted.remembered.standing(told.heads_of(id));
+            arrivals.push((me, Arrived::Met { peer, standing, position: *position }));
         }
         for ((me, what), life) in arrivals.into_iter().zip(lives) {
             if self.nodes[me].life == life {
@@ -196,13 +212,13 @@ impl World {
         [one, other].into_iter().zip(lives).all(|(at, life)| self.nodes[at].life == life)
     }
 
-    fn greeting(&self, at: usize) -> (Option<Credentials>, Acquaintances, Option<(u64, EntryId)>) {
+    fn greeting(&self, at: usize) -> (Acquaintances, Option<(u64, EntryId)>) {
         let node = &self.nodes[at];
         let position = node.replica.as_ref().and_then(|replica| {
             let term = replica.status().term;
             replica.peer().promise().map(|last| (term, last))
         });
-        (node.acquainted.own, node.acquainted.remembered.clone(), position)
+        (node.acquainted.remembered.clone(), position)
     }
 
     /// A process looks for the others, again and again while somebody is missing.
@@ -234,19 +250,19 @@ impl World {
     pub(crate) fn on_met(
         &mut self,
         at: usize,
-        (peer, standing, former): (usize, Standing, Option<Credentials>),
+        (peer, standing): (usize, Standing),
         position: Option<(u64, EntryId)>,
     ) -> Result<(), Gone> {
         let acquainted = &mut self.nodes[at].acquainted;
         if let Some((term, last)) = position {
             acquainted.inquiry.report(id_of(peer), term, Some(last));
         }
-        if standing == Standing::Replaced {
+        if let Standing::Replaced { former } = standing {
             acquainted.former.extend(former);
             if !acquainted.begun {
                 acquainted.begun = true;
                 self.marks.hit(Mark::PeerReplaced);
-                self.marks.hit_if(self.nodes[at].acquainted.unnoticed_from > 0, Mark::ReplacedByOldCopy);
+                self.marks.hit_if(self.nodes[at].acquainted.is_copy, Mark::ReplacedByOldCopy);
                 self.trace.tell(self.now, || format!("n{} learns from n{} that it is another", id_of(at), id_of(peer)));
                 self.step(at, Input::Recover { until: None, term: 0 })?;
                 self.note(at, None)?;
@@ -263,8 +279,22 @@ impl World {
         acquainted.told = true;
         self.marks.hit(Mark::PeerToldItsPromise);
         self.trace.tell(self.now, || format!("n{} is told: term {term}, log to {until}", id_of(at)));
-        self.note(at, Some(until))?;
+        acquainted.to_note_after = Some((term, until));
         self.step(at, Input::Recover { until: Some(until), term })
+    }
+
+    /// What it was told is noted only when the term is durable: a start that knew only until when to recover would take the term
+    /// and vote of its disk for all that it had promised. `written`: the term that has just become durable; None: all that was
+    /// asked for is.
+    pub(crate) fn maybe_note(&mut self, at: usize, written: Option<u64>) -> Result<(), Gone> {
+        let node = &mut self.nodes[at];
+        let Some((term, until)) = node.acquainted.to_note_after else { return Ok(()) };
+        let is_idle = node.after_write.is_none() && node.replica.as_ref().is_some_and(|replica| !replica.has_output());
+        if !written.map_or(is_idle, |written| written >= term) {
+            return Ok(());
+        }
+        node.acquainted.to_note_after = None;
+        self.note(at, Some(until))
     }
 
     /// The log thread does one thing after the other.
@@ -287,6 +317,9 @@ impl World {
     pub(crate) fn maybe_take_over(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Some(replica) = node.replica.as_ref().filter(|_| node.acquainted.told) else { return };
+        if node.acquainted.to_note_after.is_some() || node.acquainted.to_note.is_some() {
+            return;
+        }
         if replica.status().recovering || replica.has_output() || node.after_write.is_some() {
             return;
         }
@@ -294,9 +327,8 @@ impl World {
         if acquainted.former.is_empty() {
             return;
         }
-        for former in std::mem::take(&mut acquainted.former) {
-            acquainted.remembered.take_over(former);
-        }
+        let former = std::mem::take(&mut acquainted.former);
+        acquainted.remembered.take_over(&former);
         acquainted.is_replaced = false;
         // The others replace what they remember when they are greeted.
         acquainted.met.fill(0);

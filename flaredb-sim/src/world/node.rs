@@ -15,7 +15,7 @@ use bytes::Bytes;
 use flaredb_kv::{Command, CompactProgress, Kv, MemoryStore};
 use flaredb_raft::{EntryId, Message, PeerState, SnapshotMeta};
 use flaredb_record::mark::UNKNOWN;
-use flaredb_replica::acquaintance::{Credentials, Standing};
+use flaredb_replica::acquaintance::Standing;
 use flaredb_replica::{Input, Replica, ReplicaConfig, ReplicaError};
 use std::collections::VecDeque;
 
@@ -54,7 +54,6 @@ pub(crate) enum Arrived {
     Met {
         peer: usize,
         standing: Standing,
-        former: Option<Credentials>,
         position: Option<(u64, EntryId)>,
     },
 }
@@ -156,7 +155,7 @@ impl Node {
             crashed_at: 0,
             started_at: 0,
             heard_lives: vec![0; voters.len()],
-            acquainted: Acquainted::default(),
+            acquainted: Acquainted::new(settings.seed, id),
         }
     }
 
@@ -196,8 +195,8 @@ impl World {
             applied: _,
             store: _,
             recover_until: recovering,
-            storage_id,
-            incarnation: disk_incarnation,
+            storage_id: _,
+            incarnation: _,
             fresh: _,
             repaired,
         } = opened;
@@ -248,7 +247,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.recovers = replica.status().recovering || recovering == Some(UNKNOWN);
         let voters = node.heard_lives.len();
-        node.acquainted.start(Credentials { storage_id, incarnation: disk_incarnation }, voters);
+        node.acquainted.start(voters);
         node.suspect = false;
         self.marks.hit_if(node.recovers, Mark::PeerRecovering);
         node.replica = Some(Box::new(replica));
@@ -462,6 +461,7 @@ impl World {
         self.point(at, Mark::CrashBeforeOutput)?;
         self.take_outputs(at)?;
         self.see(&Observed::TurnEnded { node: id_of(at) });
+        self.maybe_note(at, None)?;
         self.maybe_take_over(at);
         self.maybe_compact(at);
         let cost = self.settings.cpu_us * u64::try_from(taken).unwrap_or(1) * self.nodes[at].slow;
@@ -503,7 +503,7 @@ impl World {
             Arrived::SnapshotReport { peer, delivered } => {
                 self.step(at, Input::SnapshotSent { to: id_of(peer), delivered })
             }
-            Arrived::Met { peer, standing, former, position } => self.on_met(at, (peer, standing, former), position),
+            Arrived::Met { peer, standing, position } => self.on_met(at, (peer, standing), position),
             Arrived::Transfer { to } => self.step(at, Input::TransferLeadership { to: id_of(to) }),
         }
     }
