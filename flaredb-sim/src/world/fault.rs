@@ -49,11 +49,9 @@ impl World {
         }
         let mut draw = Draw::new(self.settings.seed, kind.stream(), 2 * nth + 1);
         let at = usize::try_from(draw.below(self.settings.voters)).unwrap_or(0);
-        if self
-            .core
-            .as_ref()
-            .is_some_and(|core| core[at] || kind == FaultKind::Partition || kind == FaultKind::CrashAll)
-        {
+        if self.core.as_ref().is_some_and(|core| {
+            core[at] || matches!(kind, FaultKind::Partition | FaultKind::CrashAll | FaultKind::Transfer)
+        }) {
             // The core is healed for good; faults go on outside of it.
             return;
         }

@@ -120,7 +120,17 @@ impl World {
             return;
         }
         let copies = &self.nodes[at].acquainted.copies;
-        let fit = |place: &usize| self.would_be_noticed(at, copies[*place].remembered.lineage());
+        let fit = |place: &usize| {
+            let remembered = &copies[*place].remembered;
+            // What an old memory says of others must still be theirs. One that took over what came after it would have to
+            // recover once more, and while this member is away that takes for ever: safe, and beyond what is required here.
+            let still_theirs = |other: &usize| {
+                let theirs = self.nodes[*other].acquainted.remembered.lineage();
+                remembered.heads_of(id_of(*other)).iter().all(|head| theirs.contains(head))
+            };
+            self.would_be_noticed(at, remembered.lineage())
+                && (0..self.nodes.len()).filter(|n| *n != at).all(|n| still_theirs(&n))
+        };
         let copy = if kind == FaultKind::DiskOldBackup {
             let fit: Vec<usize> = (0..copies.len()).filter(fit).collect();
             if fit.is_empty() {
