@@ -57,7 +57,7 @@ soak: build ## 10 minutes of faults on three real servers: 5 with cut links, 5 b
 FUZZ_SECONDS := 600
 fuzz: ## every fuzz target for 10 minutes (needs cargo-fuzz and a nightly toolchain; FUZZ_SECONDS=…)
 	@cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-	    $(CARGO) +nightly fuzz run --sanitizer none --features server $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	    $(CARGO) +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 conformance: prereqs ## KV answers compared with a real etcd (ETCD=/path/to/etcd)
 	@test -x "$(ETCD)" || { echo "make conformance needs an etcd 3.5 binary: ETCD=/path/to/etcd make conformance" >&2; exit 1; }

@@ -1,7 +1,7 @@
 //! The command line and the environment. The input is text: words separated by newlines; those of the form `NAME=value` with
 //! an upper-case NAME are variables.
 
-use flaredb_server::config::{self, Invocation};
+use crate::config::{self, Invocation};
 use std::{collections::BTreeMap, ffi::OsString};
 
 /// Whatever the words are, the answer is settings that fit together or an error with a text.
