@@ -14,7 +14,7 @@ endif
 CARGO := cargo
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench bench-core deny clean-dev
+.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench bench-core bench-rafts deny clean-dev
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ bench: build ## FlareDB and etcd side by side, 35 minutes (ETCD=/path/to/etcd; B
 bench-core: prereqs ## core and log benchmarks, with their references in the same run (docs/benchmarks.md explains them)
 	$(CARGO) bench --locked -p flaredb-raft --bench core
 	$(CARGO) bench --locked -p flaredb-storage --bench log
+
+bench-rafts: ## the core beside raft-rs and openraft, in ns and in instructions (needs protoc for raft-rs; valgrind for instructions)
+	@command -v protoc >/dev/null || { echo "make bench-rafts needs protoc to build raft-rs: apt-get install protobuf-compiler" >&2; exit 1; }
+	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) run --release --locked --manifest-path bench/core/Cargo.toml
 
 deny: ## licences, banned crates and sources of every dependency (needs cargo-deny)
 	$(CARGO) deny check bans licenses sources

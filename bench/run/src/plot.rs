@@ -6,8 +6,8 @@ use crate::results::{Comparison, Leg, Results};
 use crate::table::digits;
 use std::fmt::Write;
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 330.0;
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 400.0;
 const RIGHT: f64 = 70.0;
 const TOP: f64 = 56.0;
 const ROW: f64 = 26.0;
