@@ -10,8 +10,6 @@ use flaredb_load::{Edge, Engine, LoadError, Pace, Plan, Result, Workload};
 use std::path::Path;
 use std::time::Duration;
 
-/// Streams on one connection that are not worth a second one.
-const CLIENTS_A_CONNECTION: usize = 96;
 /// Puts in one transaction while keys are put before a measurement.
 const FILL_BATCH: u64 = 50;
 /// A value that no fill of ours takes as long as.
@@ -23,19 +21,19 @@ pub(crate) struct Setting<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) disk: &'a Disk,
     pub(crate) target: Target,
+    pub(crate) connections: usize,
     pub(crate) warmup: Duration,
     pub(crate) measure: Duration,
 }
 
 /// Connects as a client would: to each member, or to the leader.
-pub(crate) fn connect(cluster: &Cluster, target: Target, clients: usize) -> Result<Engine> {
+pub(crate) fn connect(cluster: &Cluster, setting: &Setting<'_>) -> Result<Engine> {
     let mut addresses = cluster.addresses();
-    if target == Target::Leader {
+    if setting.target == Target::Leader {
         let leader = cluster.leader()?;
         addresses = vec![addresses[leader]];
     }
-    let each = clients.div_ceil(CLIENTS_A_CONNECTION * addresses.len()).max(1);
-    Engine::connect(&addresses, if clients >= 256 { each.max(9 / addresses.len()) } else { each })
+    Engine::connect(&addresses, setting.connections)
 }
 
 /// Puts the keys `from..to`, some at a time or one by one.
@@ -52,7 +50,7 @@ pub(crate) fn fill(engine: &mut Engine, clients: usize, work: &mut Work) -> Resu
 pub(crate) fn run(system: &System, name: &str, rate: &Rate, open_rate: f64, setting: &Setting<'_>) -> Result<Leg> {
     let cluster = Cluster::start(system, setting.folder)?;
     let clients = if rate.clients == 0 { 64 } else { rate.clients };
-    let mut engine = connect(&cluster, setting.target, clients)?;
+    let mut engine = connect(&cluster, setting)?;
     if rate.preload > 0 {
         let kind = Kind::Fill { from: 0, batch: FILL_BATCH };
         fill(&mut engine, 8, &mut Work::new(kind, name, rate.preload, rate.value_bytes))?;

@@ -96,6 +96,7 @@ impl<'a> Bench<'a> {
         named("--seconds has to be between 0.1 and 3600", options.seconds.is_none_or(|s| (0.1..=3600.0).contains(&s)))?;
         named("--rounds has to be at least 1", options.rounds > 0)?;
         named("--kills has to be at least 1", options.kills() > 0)?;
+        named("--connections has to be between 1 and 1000", (1..=1000).contains(&options.connections))?;
         named("--open-rate has to be above 0", options.open_rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()))?;
         let enough = options.grown() > recovery::FEW_KEYS;
         named(&format!("--grow-to has to be above {}", recovery::FEW_KEYS), enough)?;
@@ -183,6 +184,7 @@ impl<'a> Bench<'a> {
             folder: &self.options.data,
             disk: &self.disk,
             target: self.options.target,
+            connections: self.options.connections,
             warmup: self.options.warmup(),
             measure: self.options.measure(),
         }

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Whom the clients talk to.
     #[arg(long, value_enum, default_value_t = Target::Spread)]
     pub(crate) target: Target,
+    /// Connections to each member that all clients share; one is what an etcd client has.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(crate) connections: usize,
     /// Servers' data goes into a new folder in here, which is removed at the end; it must be on a real disk.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub(crate) data: PathBuf,

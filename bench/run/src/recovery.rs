@@ -36,7 +36,7 @@ pub(crate) fn named(what: &str, keys: u64) -> String {
 /// Few keys, many keys, then kill -9 of all three and a start.
 pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dyn Fn(&str)) -> Result<Vec<Figure>> {
     let mut cluster = Cluster::start(system, setting.folder)?;
-    let mut engine = connect(&cluster, setting.target, 256)?;
+    let mut engine = connect(&cluster, setting)?;
     let mut figures = Vec::new();
     let mut from = 0;
     for keys in [FEW_KEYS, many] {
