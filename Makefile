@@ -92,6 +92,7 @@ bench-rafts: ## the core beside raft-rs and openraft, in ns and in instructions 
 
 deny: ## licences, banned crates and sources of every dependency (needs cargo-deny)
 	$(CARGO) deny check bans licenses sources
+	$(CARGO) deny --manifest-path bench/Cargo.toml --config deny.toml check bans licenses sources
 
 clean-dev: ## remove the dev cluster's data
 	rm -rf .flaredb-dev
