@@ -762,3 +762,22 @@ fn a_leader_that_contradicts_itself_gets_no_ack_of_what_it_replaced() {
     });
     assert_eq!(matched.max(), Some(1), "only what is in the log is acknowledged");
 }
+
+/// Both answers wait for the same write (the term is not durable yet). Of what waits for one receiver the newest is enough, but
+/// one to a deposed leader is no news for the leader.
+#[test]
+fn an_answer_to_a_deposed_leader_does_not_displace_the_leaders() {
+    let mut peer = peer_with(hard_state(1, None, 0), vec![]);
+    peer.step(message(2, 1, 3, append(id(0, 0), vec![entry(1, 3, "a")], 0))).unwrap();
+    peer.step(message(3, 1, 2, append(id(0, 0), vec![entry(1, 2, "b")], 0))).unwrap();
+    let (sent, _) = settle(&mut peer);
+    let to = |receiver| sent.iter().filter(move |message| message.to == receiver).map(|message| &message.body);
+    assert!(
+        to(2).any(|body| matches!(
+            body,
+            Body::AppendEntriesResponse { result: AppendResult::Accepted { match_index: 1 }, .. }
+        )),
+        "{sent:?}"
+    );
+    assert!(to(3).next().is_some(), "the deposed leader is told the term: {sent:?}");
+}

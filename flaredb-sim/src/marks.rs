@@ -40,7 +40,8 @@ marks! {
     ConnectionReset, UnreachableReported, FramesOfManyMessages,
     // Disk.
     WriteDurable, DiskStall, DiskStallOfLeader, DiskEio, DiskFull, LogTruncated, FlushDone, CompactionStep, CompactionFinished,
-    DiskRot, DiskMisdirect, DiskStale, DiskUnreadable, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, CrashKilled, CrashPowerCut,
+    DiskRot, DiskMisdirect, DiskStale, DiskUnreadable, DiskWiped, DiskOldBackup, DiskRepaired, HaltedOnDisk, BeyondBudget, WaitsBeyondBudget,
+    MarkSlotLost, MarkLost, IdentityLost, DisksWipedAtOnce, CrashKilled, CrashPowerCut,
     CrashInsideDiskSequence, CrashDuringStart,
     // Snapshots.
     SnapshotWanted, SnapshotDelivered, SnapshotAborted, SnapshotInstalled, SnapshotToDownNode, SnapshotTwice,

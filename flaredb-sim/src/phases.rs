@@ -31,8 +31,7 @@ impl World {
         if self.violation().is_some() {
             return;
         }
-        // More was lost than can be borne: nobody can require anything.
-        let Some(core) = self.choose_core() else { return };
+        let Some(core) = self.choose_core() else { return self.run_beyond_budget() };
         self.heal(&core);
         let settings = &self.settings;
         // A write that a stalled disk has taken comes back when the stall ends.
@@ -52,6 +51,17 @@ impl World {
                 self.end(&core);
             }
         }
+    }
+
+    /// More was lost than can be borne: nobody can require progress. But every member that can start does, all reach each
+    /// other, clients go on asking, and whatever is said is to be true.
+    fn run_beyond_budget(&mut self) {
+        self.marks.hit(Mark::WaitsBeyondBudget);
+        let all: Vec<bool> = self.nodes.iter().map(|node| !node.halted).collect();
+        self.heal(&all);
+        self.quiet = false;
+        let until = self.now + ELECTIONS * self.settings.election_timeout_max_us();
+        while self.now < until && self.violation().is_none() && self.next() {}
     }
 
     /// Runs until `lacks` has nothing to complain about. False, and a violation, if that takes too long.
@@ -96,11 +106,11 @@ impl World {
         if size == voters {
             core = (0..voters).map(|at| !self.nodes[at].halted).collect();
         }
-        if core.iter().any(|there| !there) {
-            // Who does not know what it promised needs all others.
-            for at in (0..voters).filter(|at| self.nodes[*at].acquainted.is_replaced) {
-                core[at] = false;
-            }
+        // Who does not know what it promised needs all others, and they must know theirs.
+        let is_mute = |at: &usize| self.nodes[*at].acquainted.is_replaced || self.nodes[*at].is_mute;
+        let mute: Vec<usize> = (0..voters).filter(is_mute).collect();
+        if core.iter().any(|there| !there) || mute.len() > 1 {
+            mute.into_iter().for_each(|at| core[at] = false);
         }
         let recovers = (0..voters).any(|at| core[at] && !self.is_whole(at));
         self.marks.hit_if(recovers, Mark::CoreHadRecovering);

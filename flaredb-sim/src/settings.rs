@@ -31,7 +31,8 @@ pub struct Settings {
     pub outage_us: (u64, u64),
     /// Of a hundred outages so many are long.
     pub long_outages: u64,
-    /// Several minorities may be damaged: nodes may halt for good, and nothing but honesty is required.
+    /// Disks are damaged whether a good copy of what is committed is left or not: progress is required only as long as a
+    /// majority is whole, honesty always.
     pub beyond_budget: bool,
 }
 
@@ -129,6 +130,8 @@ pub struct WorkloadSettings {
 }
 
 const SECOND: u64 = 1_000_000;
+/// Of a hundred seeds with faults so many lose more than can be borne.
+const BEYOND_BUDGET: u64 = 6;
 
 impl Settings {
     /// Those of this seed.
@@ -153,6 +156,7 @@ impl Settings {
         };
         if !fault_free {
             settings.draw_faults(&mut Draw::new(seed, "fault settings", 0));
+            settings.draw_beyond_budget(&mut Draw::new(seed, "beyond budget", 0));
         }
         settings
     }
@@ -186,6 +190,19 @@ impl Settings {
             let there = draw.below(100) < chance;
             let rate = *draw.pick(rates);
             *every = if there { rate * SECOND } else { 0 };
+        }
+    }
+
+    /// One seed in twenty-odd goes beyond the budget, and is damaged often enough to get there.
+    fn draw_beyond_budget(&mut self, draw: &mut Draw) {
+        self.beyond_budget = draw.below(100) < BEYOND_BUDGET;
+        let rate = *draw.pick(&[4, 8, 15]) * SECOND;
+        let wanted = *draw.pick(&[FaultKind::DiskRot, FaultKind::DiskRot, FaultKind::DiskWiped]);
+        if self.beyond_budget {
+            let every = FaultKind::ALL.iter().zip(&mut self.every_us).find(|(kind, _)| **kind == wanted);
+            if let Some((_, every)) = every {
+                *every = rate;
+            }
         }
     }
 

@@ -21,19 +21,36 @@ struct Search<'a> {
     plan: Plan,
     broken: Violation,
     runs: u64,
-    runs_max: u64,
-    progress: &'a mut dyn FnMut(u64, &str),
+    is_tired: bool,
+    go_on: &'a mut dyn FnMut(&Tried<'_>) -> bool,
 }
 
-/// Shrinks a run with at most so many others. None if the plan breaks no rule.
-pub fn shrink(plan: &Plan, runs_max: u64, progress: &mut dyn FnMut(u64, &str)) -> Option<Shrunk> {
+/// A run that was tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried<'a> {
+    /// The how manyeth.
+    pub runs: u64,
+    /// What was left out.
+    pub what: &'a str,
+    /// The rule is broken all the same: the search goes on from here.
+    pub is_smaller: bool,
+    /// Events of it.
+    pub events: u64,
+    /// Faults in it.
+    pub faults: usize,
+}
+
+/// Shrinks a run until nothing more can be left out, or until `go_on`, which is shown every run, says no. None if the plan
+/// breaks no rule.
+pub fn shrink(plan: &Plan, go_on: &mut dyn FnMut(&Tried<'_>) -> bool) -> Option<Shrunk> {
     let plan = Plan { told: false, ..plan.clone() };
     let first = run(&plan);
     let broken = first.violation?;
-    let mut search = Search { plan, broken, runs: 1, runs_max, progress };
+    let mut search = Search { plan, broken, runs: 1, is_tired: false, go_on };
     search.try_voters();
     search.try_time(first.events);
     search.leave_kinds_out();
+    search.try_requests_max();
     loop {
         let before = search.plan.reduction.clone();
         search.leave_faults_out();
@@ -41,7 +58,7 @@ pub fn shrink(plan: &Plan, runs_max: u64, progress: &mut dyn FnMut(u64, &str)) -
         search.leave_requests_out();
         let events = run(&search.plan).events;
         search.try_time(events);
-        if before == search.plan.reduction || search.is_tired() {
+        if before == search.plan.reduction || search.is_tired {
             break;
         }
     }
@@ -50,13 +67,9 @@ pub fn shrink(plan: &Plan, runs_max: u64, progress: &mut dyn FnMut(u64, &str)) -
 }
 
 impl Search<'_> {
-    fn is_tired(&self) -> bool {
-        self.runs >= self.runs_max
-    }
-
     /// Keeps the change if the same rule is broken with it.
     fn keeps(&mut self, what: &str, change: impl FnOnce(&mut Reduction)) -> bool {
-        if self.is_tired() {
+        if self.is_tired {
             return false;
         }
         let mut plan = self.plan.clone();
@@ -65,12 +78,14 @@ impl Search<'_> {
             return false;
         }
         self.runs += 1;
-        let same = run(&plan).violation.is_some_and(|violation| is_same(&self.broken, &violation));
-        if same {
+        let report = run(&plan);
+        let (events, faults) = (report.events, report.faults.len());
+        let is_smaller = report.violation.is_some_and(|violation| is_same(&self.broken, &violation));
+        if is_smaller {
             self.plan = plan;
-            (self.progress)(self.runs, what);
         }
-        same
+        self.is_tired = !(self.go_on)(&Tried { runs: self.runs, what, is_smaller, events, faults });
+        is_smaller
     }
 
     fn try_voters(&mut self) {
@@ -81,7 +96,7 @@ impl Search<'_> {
     fn try_time(&mut self, events: u64) {
         let mut step = events / 2;
         let mut length = self.plan.reduction.events_max.unwrap_or(self.plan.events).min(events);
-        while step > events / 100 && !self.is_tired() {
+        while step > events / 100 && !self.is_tired {
             let shorter = length.saturating_sub(step);
             if self.keeps("a shorter run", |reduction| reduction.events_max = Some(shorter)) {
                 length = shorter;
@@ -99,10 +114,25 @@ impl Search<'_> {
         }
     }
 
+    /// Clients stop earlier; in any case after as many requests as there were, so that none takes the place of one that is left
+    /// out.
+    fn try_requests_max(&mut self) {
+        let mut most = run(&self.plan).requests;
+        self.keeps("requests", |reduction| reduction.requests_max = Some(most));
+        let mut step = most;
+        while step > 0 && !self.is_tired {
+            let fewer = most.saturating_sub(step);
+            if self.keeps("requests", |reduction| reduction.requests_max = Some(fewer)) {
+                most = fewer;
+            }
+            step /= 2;
+        }
+    }
+
     fn leave_faults_out(&mut self) {
         let mut left = run(&self.plan).faults;
         let mut chunk = left.len().div_ceil(2);
-        while chunk > 0 && !self.is_tired() {
+        while chunk > 0 && !self.is_tired {
             let mut kept = Vec::with_capacity(left.len());
             let mut any = false;
             for part in left.chunks(chunk) {
@@ -132,7 +162,7 @@ impl Search<'_> {
         let gone: BTreeSet<u64> = self.plan.reduction.requests.clone();
         let mut left: Vec<u64> = (1..=requests).filter(|id| !gone.contains(id)).collect();
         let mut chunk = left.len().div_ceil(2);
-        while chunk > 0 && !self.is_tired() {
+        while chunk > 0 && !self.is_tired {
             let mut kept = Vec::with_capacity(left.len());
             for part in left.chunks(chunk) {
                 if !self.keeps("requests", |reduction| reduction.requests.extend(part)) {

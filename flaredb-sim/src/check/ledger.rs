@@ -145,8 +145,13 @@ impl Ledger {
             ..flaredb_kv::RangeRequest::default()
         };
         let found = self.shadow.reader().range(&everything).ok().and_then(Result::ok).map(|range| range.kvs);
-        if found != Some(self.model.content(self.model.revision())) {
-            return Err(violation("apply-purity", "the content is not the model's"));
+        let (found, right) = (found.unwrap_or_default(), self.model.content(self.model.revision()));
+        if found != right {
+            let odd =
+                found.iter().find(|kv| !right.contains(kv)).or_else(|| right.iter().find(|kv| !found.contains(kv)));
+            let other = odd.and_then(|odd| right.iter().find(|kv| kv.key == odd.key));
+            let what = format!("the content is not the model's: of {odd:?}, where the model has {other:?}");
+            return Err(violation("apply-purity", what));
         }
         Ok(())
     }

@@ -84,6 +84,10 @@ pub(crate) fn sent(mirror: &Mirror, message: &Message) -> Result<(), Violation> 
             | Body::RequestVoteResponse { granted: true }
     );
     let node = mirror.node(message.from)?;
+    if votes && node.former.is_some() && !node.is_unaware {
+        let what = format!("n{}@{} votes, but does not know what it promised", message.from, message.term);
+        return Err(violation("recovery", what));
+    }
     let asks = node.is_unaware && matches!(message.body, Body::PreVote { .. });
     if votes
         && !asks

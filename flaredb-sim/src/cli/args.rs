@@ -54,9 +54,9 @@ pub(super) struct Args {
     /// These faults do not happen (kind/who/number).
     #[arg(long, value_delimiter = ',')]
     pub(super) without: Vec<FaultId>,
-    /// These requests of clients are not made.
-    #[arg(long, value_delimiter = ',')]
-    pub(super) without_requests: Vec<u64>,
+    /// These requests of clients are not made (as in 3,7-20).
+    #[arg(long, value_parser = span, value_delimiter = ',')]
+    pub(super) without_requests: Vec<(u64, u64)>,
     /// So many voters instead of what the seed says.
     #[arg(long)]
     pub(super) voters: Option<u64>,
@@ -78,6 +78,16 @@ fn kind(name: &str) -> Result<FaultKind, String> {
     })
 }
 
+/// More requests than any run makes.
+const SPAN_MAX: u64 = 10_000_000;
+
+fn span(text: &str) -> Result<(u64, u64), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number of a request"));
+    let (first, last) = (number(first)?, number(last)?);
+    if last < SPAN_MAX { Ok((first, last)) } else { Err(format!("there is no request {last}")) }
+}
+
 impl Args {
     /// What runs are to leave out.
     pub(super) fn reduction(&self) -> Reduction {
@@ -86,7 +96,7 @@ impl Args {
             faults: self.without.iter().copied().collect(),
             clients_max: self.clients,
             requests_max: self.requests,
-            requests: self.without_requests.iter().copied().collect(),
+            requests: self.without_requests.iter().flat_map(|(first, last)| *first..=*last).collect(),
             events_max: self.faulty_events,
             voters: self.voters,
         }

@@ -149,7 +149,7 @@ fn run_all(args: &Args) -> io::Result<(Sum, u64)> {
                         io::stderr(),
                         "seed {} BROKEN {violation}\n  again: {}",
                         report.seed,
-                        replay_command(report.seed, args.events)
+                        replay_command(report.seed, args)
                     );
                     stop.fetch_or(args.fail_fast, Ordering::Relaxed);
                 }
@@ -177,7 +177,7 @@ fn print_json(args: &Args, sum: &Sum, busy_ms: u64) -> io::Result<()> {
     let failures: Vec<Value> = sum
         .failures
         .iter()
-        .map(|(seed, (rule, what))| json!({"seed": seed, "rule": rule, "what": what, "replay": replay_command(*seed, args.events)}))
+        .map(|(seed, (rule, what))| json!({"seed": seed, "rule": rule, "what": what, "replay": replay_command(*seed, args)}))
         .collect();
     let workload: Map<String, Value> =
         sum.workload.all().iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -242,7 +242,7 @@ fn print_text(args: &Args, sum: &Sum, busy_ms: u64) -> io::Result<()> {
         writeln!(out, "histories: {} undecided, {} not judged", sum.undecided, sum.unjudged)?;
     }
     for (seed, (rule, what)) in &sum.failures {
-        writeln!(out, "seed {seed} BROKEN {rule}: {what}\n  again: {}", replay_command(*seed, args.events))?;
+        writeln!(out, "seed {seed} BROKEN {rule}: {what}\n  again: {}", replay_command(*seed, args))?;
     }
     writeln!(out, "{} failures", sum.failures.len())
 }

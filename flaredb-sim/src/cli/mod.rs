@@ -41,7 +41,11 @@ fn commit() -> Option<String> {
     }
 }
 
-/// The command that runs this seed again.
-fn replay_command(seed: u64, events: u64) -> String {
-    format!("cargo run --release -p flaredb-sim -- --seed {seed} --events {events} --verbose")
+/// The command that runs this seed again. Of a mutant's run it is this program's, which holds the mutant.
+fn replay_command(seed: u64, args: &Args) -> String {
+    let run = format!("--seed {seed} --events {}", args.events);
+    match &args.mutant {
+        Some(mutant) => format!("flaredb-sim --mutant {mutant} {run} --verbose"),
+        None => format!("cargo run --release -p flaredb-sim -- {run} --verbose"),
+    }
 }

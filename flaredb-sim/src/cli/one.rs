@@ -5,10 +5,12 @@ use super::{commit, replay_command};
 use flaredb_sim::faults::FaultKind;
 use flaredb_sim::run::{Plan, RunReport, run as run_seed};
 use flaredb_sim::settings::Settings;
-use flaredb_sim::shrink::{Shrunk, shrink};
+use flaredb_sim::shrink::{Shrunk, Tried, shrink};
 use flaredb_sim::story::page;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Lines of the story shown before a violation, unless all are asked for.
 const LAST_LINES: usize = 40;
@@ -72,54 +74,77 @@ fn print(args: &Args, report: &RunReport) -> std::io::Result<()> {
             if let Some(commit) = commit() {
                 writeln!(out, "commit {commit}")?;
             }
-            writeln!(out, "again: {}", replay_command(report.seed, args.events))
+            writeln!(out, "again: {}", replay_command(report.seed, args))
         }
     }
 }
 
-/// Runs that shrinking may take: some minutes.
-const RUNS_MAX: u64 = 1500;
+/// Shrinking ends after this, with what it has.
+const SHRINK_FOR: Duration = Duration::from_secs(100);
+const SAY_EVERY: Duration = Duration::from_secs(2);
 
 fn shrink_and_tell(args: &Args, seed: u64) -> std::io::Result<ExitCode> {
-    let mut progress = |runs: u64, what: &str| {
-        // A terminal that is gone is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "after {runs} runs: smaller by {what}");
+    let began = Instant::now();
+    let mut said = Duration::ZERO;
+    let mut smallest = None;
+    let mut go_on = |tried: &Tried<'_>| {
+        if tried.is_smaller {
+            smallest = Some((tried.events, tried.faults));
+        }
+        let took = began.elapsed();
+        if let Some((events, faults)) = smallest
+            && took >= said + SAY_EVERY
+        {
+            said = took;
+            let Tried { runs, what, .. } = tried;
+            // A terminal that is gone is no reason to stop.
+            let _ = writeln!(
+                std::io::stderr(),
+                "{} s, {runs} runs: {events} events and {faults} faults are left; now {what}",
+                took.as_secs()
+            );
+        }
+        took < SHRINK_FOR
     };
-    let shrunk = shrink(&run_plan(args, seed, false), RUNS_MAX, &mut progress);
+    let shrunk = shrink(&run_plan(args, seed, false), &mut go_on);
     let mut out = std::io::stdout().lock();
     let Some(Shrunk { plan, report, runs }) = shrunk else {
         writeln!(out, "seed {seed} breaks no rule")?;
         return Ok(ExitCode::SUCCESS);
     };
+    let voters = plan.reduction.voters.unwrap_or(Settings::draw(seed).voters);
+    writeln!(out, "seed {seed}: {voters} members. n1@3 is member 1 in term 3, 18@2 the entry 18 of term 2.")?;
     for line in page(&report.story) {
         writeln!(out, "{line}")?;
     }
-    writeln!(out)?;
-    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
-    writeln!(out, "{} events, {} faults: {}", report.events, faults.len(), faults.join(" "))?;
-    writeln!(
-        out,
-        "{} requests, found with {runs} runs",
-        report.workload.all().iter().take(7).map(|(_, n)| n).sum::<u64>()
-    )?;
     if let Some(violation) = &report.violation {
         writeln!(out, "BROKEN {violation}")?;
     }
-    writeln!(out, "again: {}", reduced_command(&plan))?;
+    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    let faults = if faults.is_empty() { "none".to_owned() } else { faults.join(" ") };
+    let gone = plan.reduction.requests.iter().filter(|id| **id <= report.requests).count();
+    let requests = report.requests - u64::try_from(gone).unwrap_or(0).min(report.requests);
+    writeln!(out, "left: {} events, {requests} requests of clients, faults: {faults}", report.events)?;
+    writeln!(out, "found with {runs} runs in {} s", began.elapsed().as_secs())?;
+    if let Some(commit) = commit() {
+        writeln!(out, "commit {commit}")?;
+    }
+    writeln!(out, "again: {}", reduced_command(args, &plan))?;
     Ok(ExitCode::FAILURE)
 }
 
 /// The command that runs a reduced plan.
-fn reduced_command(plan: &Plan) -> String {
+fn reduced_command(args: &Args, plan: &Plan) -> String {
     use std::fmt::Write as _;
-    let mut command = replay_command(plan.seed, plan.events);
+    let mut command = replay_command(plan.seed, args);
     let reduction = &plan.reduction;
     let list = |items: Vec<String>| items.join(",");
     let kinds: Vec<String> = reduction.kinds.iter().map(|kind| kind.stream().replace(' ', "-")).collect();
     let options = [
         ("without-kinds", list(kinds)),
         ("without", list(reduction.faults.iter().map(ToString::to_string).collect())),
-        ("without-requests", list(reduction.requests.iter().map(ToString::to_string).collect())),
+        ("without-requests", list(spans(&reduction.requests))),
+        ("requests", reduction.requests_max.map(|n| n.to_string()).unwrap_or_default()),
         ("voters", reduction.voters.map(|n| n.to_string()).unwrap_or_default()),
         ("faulty-events", reduction.events_max.map(|n| n.to_string()).unwrap_or_default()),
         ("clients", reduction.clients_max.map(|n| n.to_string()).unwrap_or_default()),
@@ -129,4 +154,19 @@ fn reduced_command(plan: &Plan) -> String {
         let _ = write!(command, " --{name} {value}");
     }
     command
+}
+
+/// Numbers, those in a row as one span.
+fn spans(numbers: &BTreeSet<u64>) -> Vec<String> {
+    let mut spans: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match spans.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => spans.push((*number, *number)),
+        }
+    }
+    spans
+        .iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+        .collect()
 }

@@ -89,6 +89,20 @@ impl SimDisk {
         true
     }
 
+    /// The sector that holds this byte of a file's durable content cannot be read until it is written again. False if there is
+    /// no such byte.
+    pub fn unreadable_at(&self, name: &str, offset: usize) -> bool {
+        let platter = &mut *self.platter();
+        let file = platter.durable_names.get(name).and_then(|file| platter.files.get_mut(file));
+        match file.filter(|found| offset < found.durable_len) {
+            Some(found) => {
+                found.unreadable.insert(offset / SECTOR);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Undoes a fault. Nothing must have been written to the disk since.
     pub fn take_back(&self, injected: Injected) {
         let platter = &mut *self.platter();

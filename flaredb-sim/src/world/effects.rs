@@ -306,7 +306,7 @@ impl World {
         self.marks.hit_if(after.recovering && !before.recovering, Mark::PeerRecovering);
         if before.recovering && !after.recovering {
             self.marks.hit(Mark::PeerRecovered);
-            self.nodes[at].recovers = false;
+            (self.nodes[at].recovers, self.nodes[at].is_mute) = (false, false);
         }
         self.marks.hit_if(before.leader.is_some() && after.leader.is_none(), Mark::LeaderLost);
         self.marks.hit_if(after.last_index < before.last_index, Mark::LogSuffixReplaced);

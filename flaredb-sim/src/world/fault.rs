@@ -1,9 +1,10 @@
 //! What goes wrong, and when: each kind of fault is a stream of its own, each fault in it drawn from (seed, kind, number).
 
 use super::disk::Death;
+use super::meeting::Acquainted;
 use super::node::Arrived;
 use super::{Happening, World, id_of};
-use crate::disk::{SECTOR_FAULTS, SectorFault};
+use crate::disk::{SECTOR, SECTOR_FAULTS, SectorFault};
 use crate::faults::FaultKind;
 use crate::marks::Mark;
 use crate::prf::Draw;
@@ -27,6 +28,31 @@ const CRASH_PLACES: &[Mark] = &[
     Mark::CrashAfterRecoveryIsNoted,
 ];
 
+/// Bytes of a slot of the mark that say something.
+const SLOT_USED: u64 = 104;
+
+/// What damage strikes: of one disk always the same, until its next start. The mark and the log vouch for each other, so the
+/// loss of one is noticed by the other; of both at once not always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Struck {
+    /// The log or the state machine.
+    Log,
+    /// One slot of the mark, or both.
+    Mark,
+    /// What says whose disk it is.
+    Identity,
+}
+
+impl Struck {
+    fn draw(draw: &mut Draw) -> Self {
+        match draw.below(100) {
+            0..20 => Self::Mark,
+            20..24 => Self::Identity,
+            _ => Self::Log,
+        }
+    }
+}
+
 /// Links that are cut together.
 pub(crate) struct Partition {
     links: Vec<usize>,
@@ -44,7 +70,7 @@ impl World {
 
     pub(crate) fn on_fault(&mut self, kind: FaultKind, nth: u64) {
         self.schedule_fault(kind, nth + 1);
-        if !self.faults.allows(kind, 0, nth) {
+        if self.now < self.calm_until || !self.faults.allows(kind, 0, nth) {
             return;
         }
         let mut draw = Draw::new(self.settings.seed, kind.stream(), 2 * nth + 1);
@@ -130,24 +156,99 @@ impl World {
                 let sim = &self.nodes[at].disk.sim;
                 sim.set_capacity(sim.used() + usize::try_from(draw.below(4)).unwrap_or(0));
             }
-            FaultKind::DiskRot => self.damage(at, &mut draw),
+            FaultKind::DiskRot => self.rot(at, nth, &mut draw),
+            FaultKind::DiskWiped if self.settings.beyond_budget && draw.below(2) == 0 => self.wipe_most(&mut draw),
             FaultKind::DiskWiped | FaultKind::DiskOldBackup => self.replace_disk(at, kind, &mut draw),
             FaultKind::FrameLoss | FaultKind::FrameRepeat | FaultKind::FrameDamage | FaultKind::ClientLoss => {}
         }
     }
 
+    /// Damage to one disk; beyond the budget also to most of them, or all, at once.
+    fn rot(&mut self, at: usize, nth: u64, draw: &mut Draw) {
+        let mut more = Draw::new(self.settings.seed, "damage", nth);
+        let struck = Struck::draw(&mut more);
+        self.damage(at, struck, draw);
+        let count = self.nodes.len();
+        if self.settings.beyond_budget && more.below(2) == 0 {
+            let others = if more.below(2) == 0 { count - 1 } else { count / 2 };
+            for other in 1..=others {
+                self.damage((at + other) % count, Struck::draw(&mut more), &mut more);
+            }
+        }
+        self.note_the_budget();
+    }
+
     /// Something that was durable is not as it was; found at the next start.
-    fn damage(&mut self, at: usize, draw: &mut Draw) {
+    fn damage(&mut self, at: usize, struck: Struck, draw: &mut Draw) {
         // Between two syncs of the mark, damage to the end of the log together with a power cut looks like a write that was never
         // finished: nothing on the disk could tell. So the power stays on until the damage is found, and was on before.
-        if !self.may_damage(at) || (!self.nodes[at].is_up() && self.nodes[at].last_death == Death::PowerCut) {
+        let spared = self.nodes[at].halted || self.core.as_ref().is_some_and(|core| core[at]);
+        if spared || !self.may_damage(at) || (!self.nodes[at].is_up() && self.nodes[at].last_death == Death::PowerCut) {
             return;
         }
         self.nodes[at].disk.sim.forget_planned();
         self.nodes[at].death = Death::Killed;
+        let earlier = self.nodes[at].suspect.then_some(self.nodes[at].struck);
+        match struck {
+            // Found first, or worse would come of it than any single loss.
+            _ if earlier.is_some_and(|earlier| earlier != struck || earlier != Struck::Log) => return,
+            Struck::Log => self.damage_log(at, draw),
+            Struck::Mark | Struck::Identity => {
+                // A process that runs would soon write over it.
+                if self.nodes[at].is_up() {
+                    self.nodes[at].outage_us = draw.between(1_000, self.settings.outage_us.0);
+                    self.crash(at, Death::Killed);
+                }
+                if struck == Struck::Mark { self.damage_mark(at, draw) } else { self.damage_identity(at, draw) }
+            }
+        }
+        self.nodes[at].struck = struck;
+    }
+
+    /// More disks are emptied than can be borne. One who remembers their members is there all the while: if nobody were, an empty
+    /// majority could not be told from a new cluster.
+    fn wipe_most(&mut self, draw: &mut Draw) {
+        let count = self.nodes.len();
+        let Some(leader) = self.leader().filter(|_| self.core.is_none()) else { return };
+        let is_sound = |at: usize| self.nodes[at].is_up() && !self.nodes[at].paused && self.is_whole(at);
+        let hears = |at: usize| {
+            let heard = at == leader || self.nodes[leader].heard_lives[at] == self.nodes[at].life;
+            heard && !self.network.is_cut(leader, at) && !self.network.is_cut(at, leader)
+        };
+        if !(0..count).all(|at| is_sound(at) && hears(at)) {
+            return;
+        }
+        self.marks.hit(Mark::DisksWipedAtOnce);
+        self.calm_until = self.now + 2_000_000;
+        self.nodes[leader].crash_in = None;
+        self.nodes[leader].disk.sim.forget_planned();
+        let wiped = if draw.below(2) == 0 { count / 2 + 1 } else { count - 1 };
+        for at in (1..=wiped).map(|step| (leader + step) % count) {
+            self.nodes[at].outage_us = draw.between(1_000, 50_000);
+            self.crash(at, Death::Killed);
+            self.network.forget_sender(at);
+            let node = &mut self.nodes[at];
+            node.last_death = Death::Killed;
+            node.disk.sim.wipe();
+            node.acquainted = Acquainted::default();
+            (node.acquainted.is_replaced, node.acquainted.starts_anew) = (true, true);
+            self.trace.tell(self.now, || format!("n{}'s disk is an empty one now", id_of(at)));
+        }
+        self.note_the_budget();
+    }
+
+    fn note_the_budget(&mut self) {
+        let count = self.nodes.len();
+        let whole = (0..count).filter(|at| self.is_whole(*at)).count();
+        if whole <= count / 2 {
+            self.marks.hit(Mark::BeyondBudget);
+            self.trace.tell(self.now, || format!("{whole} of {count} disks hold what they acknowledged"));
+        }
+    }
+
+    fn damage_log(&mut self, at: usize, draw: &mut Draw) {
         for _ in 0..if draw.below(4) == 0 { 2 } else { 1 } {
             let fault = *draw.pick(&SECTOR_FAULTS);
-            // Who loses its identity, or the mark of what it promised, has to be told by the others: see `acquaintance`.
             let spared = |name: &str| name != "identity" && name != "mark";
             let Some(injected) = self.nodes[at].disk.sim.inject(fault, spared, draw) else { continue };
             self.nodes[at].suspect = true;
@@ -162,6 +263,46 @@ impl World {
         if self.nodes[at].suspect && draw.below(4) > 0 {
             self.arm_crash(at, draw);
         }
+    }
+
+    /// One slot of the mark leaves the other; with both, nobody knows what this member promised, and the others must say.
+    fn damage_mark(&mut self, at: usize, draw: &mut Draw) {
+        const FILE: &str = "mark";
+        let both = draw.below(3) == 0;
+        if !both && draw.below(3) == 0 {
+            let fault = *draw.pick(&[SectorFault::Stale, SectorFault::Misdirected]);
+            let Some(injected) = self.nodes[at].disk.sim.inject(fault, |name| name == FILE, draw) else { return };
+            self.struck(at, Mark::MarkSlotLost, &injected.what);
+            return;
+        }
+        let one = usize::try_from(draw.below(2)).unwrap_or(0);
+        for slot in (0..2).filter(|slot| both || *slot == one) {
+            let offset = slot * SECTOR + usize::try_from(draw.below(SLOT_USED)).unwrap_or(0);
+            let sim = &self.nodes[at].disk.sim;
+            let (done, what) = if draw.below(2) == 0 {
+                (sim.rot_at(FILE, offset, 3), "rots")
+            } else {
+                (sim.unreadable_at(FILE, offset), "cannot be read")
+            };
+            if done {
+                self.struck(at, Mark::MarkSlotLost, &format!("slot {slot} of the mark {what}"));
+            }
+        }
+    }
+
+    /// Whose disk it is cannot be told: the member does not start any more.
+    fn damage_identity(&mut self, at: usize, draw: &mut Draw) {
+        let sim = &self.nodes[at].disk.sim;
+        let done = if draw.below(2) == 0 { sim.rot_at("identity", 20, 3) } else { sim.unreadable_at("identity", 0) };
+        if done {
+            self.struck(at, Mark::IdentityLost, "its identity");
+        }
+    }
+
+    fn struck(&mut self, at: usize, mark: Mark, what: &str) {
+        self.nodes[at].suspect = true;
+        self.marks.hit(mark);
+        self.trace.tell(self.now, || format!("n{}'s disk is damaged: {what}", id_of(at)));
     }
 
     /// A disk may lose what its node has acknowledged while a majority, without it, has lost nothing.

@@ -128,6 +128,8 @@ pub struct World {
     pub(crate) core: Option<Vec<bool>>,
     /// The request of the world's own that is under way, and its answer.
     pub(crate) probing: Option<(u64, Option<crate::history::Outcome>)>,
+    /// No fault before this.
+    pub(crate) calm_until: u64,
     /// Clients send nothing new.
     pub(crate) quiet: bool,
 }
@@ -153,6 +155,7 @@ impl World {
             transfers: Vec::new(),
             core: None,
             probing: None,
+            calm_until: 0,
             quiet: false,
             settings,
         };

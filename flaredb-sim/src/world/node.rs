@@ -2,6 +2,7 @@
 //! when it has the CPU, dies between any two effects, and starts again.
 
 use super::disk::{Death, Log, NodeDisk};
+use super::fault::Struck;
 use super::meeting::Acquainted;
 use super::{Gone, Happening, World, id_of};
 use crate::clock::Clock;
@@ -68,6 +69,12 @@ pub(crate) struct Node {
     pub(crate) incarnation: u64,
     /// Its disk was damaged, or replaced, since it started.
     pub(crate) suspect: bool,
+    /// Which part of it.
+    pub(crate) struck: Struck,
+    /// It does not know what it promised, and was not told yet.
+    pub(crate) is_mute: bool,
+    /// Of the disk as it was opened last.
+    storage_id: u64,
     /// It lost something, and has not got it back yet.
     pub(crate) recovers: bool,
     /// Cannot be started from its disk.
@@ -128,6 +135,9 @@ impl Node {
             life: 0,
             incarnation: 0,
             suspect: false,
+            struck: Struck::Log,
+            is_mute: false,
+            storage_id: 0,
             recovers: false,
             halted: false,
             clock: Clock::new(settings.replica.tick_us, settings.drift_per_million, &mut clock),
@@ -204,7 +214,10 @@ impl World {
         let applied = kv.applied();
         // Another one at every start, as in production, also over replaced disks. The mark's comes again on an old copy.
         let config = self.replica_config(at, incarnation);
-        let disk_replaced = self.nodes[at].acquainted.starts_anew;
+        // Without its mark a disk is another one, whose promises nobody knows.
+        let forgets = recovering == Some(UNKNOWN) && self.nodes[at].storage_id != storage_id;
+        let disk_replaced = self.nodes[at].acquainted.starts_anew || forgets;
+        self.marks.hit_if(forgets, Mark::MarkLost);
         self.watch.see(
             self.now,
             &Observed::Started {
@@ -248,7 +261,9 @@ impl World {
         node.recovers = replica.status().recovering || recovering == Some(UNKNOWN);
         let voters = node.heard_lives.len();
         node.acquainted.start(voters);
-        node.suspect = false;
+        (node.suspect, node.storage_id) = (false, storage_id);
+        node.acquainted.is_replaced |= forgets;
+        node.is_mute = recovering == Some(UNKNOWN);
         self.marks.hit_if(node.recovers, Mark::PeerRecovering);
         node.replica = Some(Box::new(replica));
         node.inbox.clear();

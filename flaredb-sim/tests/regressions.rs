@@ -1,0 +1,78 @@
+//! Seeds that once showed a bug of ours, run again. A seed means another run as soon as anything is drawn differently, so this is
+//! the cheap half of a guard; docs/simulation.md ("Bugs found in our own code") names the test that holds each bug down whatever is drawn.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::as_conversions,
+    missing_docs
+)]
+
+use flaredb_sim::faults::Reduction;
+use flaredb_sim::marks::Mark;
+use flaredb_sim::run::{Plan, RunReport, run};
+use flaredb_sim::settings::Settings;
+
+const EVENTS: u64 = 20_000;
+
+fn run_seed(seed: u64) -> RunReport {
+    run(&Plan { seed, events: EVENTS, reduction: Reduction::default(), told: false })
+}
+
+fn holds(seed: u64, what: &str) {
+    let report = run_seed(seed);
+    assert!(report.violation.is_none(), "seed {seed} ({what}): {:?}", report.violation);
+}
+
+#[test]
+fn announcements_of_an_idle_cluster_end() {
+    for seed in [5064, 20146] {
+        holds(seed, "keep_log_for_all with snapshot_count 1 appended an entry a tick for ever");
+    }
+}
+
+#[test]
+fn one_power_cut_leaves_a_slot_of_the_mark() {
+    holds(116, "two lazy marks left both slots un-synced");
+}
+
+#[test]
+fn a_log_that_came_back_by_a_snapshot_is_no_foreign_one() {
+    for seed in [32, 1005] {
+        holds(seed, "the mark's chain value was that of before the snapshot");
+    }
+}
+
+#[test]
+fn a_snapshot_that_waits_for_the_disk_is_not_thrown_away() {
+    holds(204_721, "installing one snapshot dropped a newer one that waited");
+}
+
+/// Beyond the budget nothing is required but honesty; that nobody goes on by guessing is what the rules look for, this only that
+/// the runs get there: members that halt, that wait without a leader, and that do not know what they promised.
+#[test]
+fn more_can_be_lost_than_can_be_borne() {
+    let seeds: Vec<u64> = (0..1000).filter(|seed| Settings::draw(*seed).beyond_budget).collect();
+    assert!((20..80).contains(&seeds.len()), "{} of 1000 seeds go beyond the budget", seeds.len());
+    let mut marks = flaredb_sim::marks::Marks::default();
+    for seed in seeds {
+        let report = run_seed(seed);
+        assert!(report.violation.is_none(), "seed {seed}: {:?}", report.violation);
+        marks.merge(&report.marks);
+    }
+    let wanted = [
+        Mark::BeyondBudget,
+        Mark::WaitsBeyondBudget,
+        Mark::StartHalted,
+        Mark::HaltedOnDisk,
+        Mark::MarkSlotLost,
+        Mark::MarkLost,
+        Mark::IdentityLost,
+        Mark::DisksWipedAtOnce,
+    ];
+    for mark in wanted {
+        let count = marks.all().find(|(found, _)| *found == mark).map_or(0, |(_, count)| count);
+        assert!(count > 0, "never hit: {}", mark.name());
+    }
+}
