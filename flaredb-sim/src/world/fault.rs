@@ -1,7 +1,6 @@
 //! What goes wrong, and when: each kind of fault is a stream of its own, each fault in it drawn from (seed, kind, number).
 
 use super::disk::Death;
-use super::meeting::Acquainted;
 use super::node::Arrived;
 use super::{Happening, World, id_of};
 use crate::disk::{SECTOR, SECTOR_FAULTS, SectorFault};
@@ -230,8 +229,7 @@ impl World {
             let node = &mut self.nodes[at];
             node.last_death = Death::Killed;
             node.disk.sim.wipe();
-            node.acquainted = Acquainted::default();
-            (node.acquainted.is_replaced, node.acquainted.starts_anew) = (true, true);
+            node.acquainted.forget_all();
             self.trace.tell(self.now, || format!("n{}'s disk is an empty one now", id_of(at)));
         }
         self.note_the_budget();

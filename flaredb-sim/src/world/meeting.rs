@@ -73,6 +73,13 @@ impl Acquainted {
         }
     }
 
+    /// Its disk is an empty one from now on, and no copy of another is left.
+    pub(crate) fn forget_all(&mut self) {
+        self.remembered = Acquaintances::default();
+        self.copies.clear();
+        (self.is_replaced, self.starts_anew, self.is_copy) = (true, true, false);
+    }
+
     /// Another process begins, on this disk.
     pub(crate) fn start(&mut self, voters: usize) {
         self.remembered.begin(StartId(self.names.value().max(1)));

@@ -205,7 +205,7 @@ impl World {
             applied: _,
             store: _,
             recover_until: recovering,
-            storage_id: _,
+            storage_id,
             incarnation: _,
             fresh: _,
             repaired,
