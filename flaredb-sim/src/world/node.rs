@@ -81,7 +81,7 @@ pub(crate) struct Node {
     pub(crate) halted: bool,
     pub(crate) clock: Clock,
     inbox: VecDeque<Arrived>,
-    busy_until: u64,
+    pub(crate) busy_until: u64,
     pub(crate) turn_scheduled: bool,
     pub(crate) paused: bool,
     /// While paused every tick piles up, not only one.
