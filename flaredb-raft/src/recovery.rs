@@ -50,10 +50,9 @@ impl<S: RaftStorage> Peer<S> {
             // term, and keeps any other from being given, over restarts too.
             self.voted_for = Some(self.config.id);
         }
-        if until.is_none() {
-            self.gated.clear();
-            self.out.send_now.clear();
-        }
+        // What has not left yet, a vote among it, was said by a peer that did not know this.
+        self.gated.clear();
+        self.out.send_now.clear();
         self.maybe_end_recovery();
     }
 

@@ -678,6 +678,19 @@ fn r15_a_report_of_a_loss_lowers_match_and_never_commit() {
 }
 
 #[test]
+fn r15_a_vote_that_waits_for_its_write_does_not_leave_after_a_loss_was_found() {
+    let mut peer = peer_with(hard_state(0, None, 0), vec![]);
+    peer.step(message(2, 1, 1, Body::RequestVote { last: id(0, 0), transfer: false })).unwrap();
+    let write = peer.take_effects().write.unwrap();
+    // Asked again while the vote is being written: this answer waits in the peer.
+    peer.step(message(2, 1, 1, Body::RequestVote { last: id(0, 0), transfer: false })).unwrap();
+    peer.step(Event::Recover { until: Some(id(2, 1)), term: 0 }).unwrap();
+    peer.storage().apply_write(&write);
+    peer.step(Event::WriteDone { id: write.id }).unwrap();
+    assert!(!peer.has_effects(), "no vote");
+}
+
+#[test]
 fn r15_who_does_not_know_its_promise_says_nothing_and_then_gives_no_vote_twice() {
     let mut peer = peer_with(hard_state(0, None, 0), vec![]);
     peer.step(Event::Recover { until: None, term: 0 }).unwrap();

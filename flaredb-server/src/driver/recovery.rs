@@ -64,6 +64,10 @@ impl Driver {
             self.recovering.begun = true;
             self.shared.counters().recoveries.add(1);
             self.replica.step(Input::Recover { until: None, term: 0 })?;
+            // Said by a member that did not know this: it may be a vote.
+            if let Some((_, messages)) = &mut self.after_write {
+                messages.clear();
+            }
             self.log.recover(None);
         }
         self.tell_when_all_are_heard()

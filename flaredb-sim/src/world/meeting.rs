@@ -282,6 +282,10 @@ impl World {
                 self.marks.hit_if(self.nodes[at].acquainted.is_copy, Mark::ReplacedByOldCopy);
                 self.trace.tell(self.now, || format!("n{} learns from n{} that it is another", id_of(at), id_of(peer)));
                 self.step(at, Input::Recover { until: None, term: 0 })?;
+                // Said by a member that did not know this: it may be a vote.
+                if let Some((_, messages)) = &mut self.nodes[at].after_write {
+                    messages.clear();
+                }
                 self.note(at, None)?;
             }
         }
