@@ -260,6 +260,10 @@ impl World {
 
     fn probe_with(&mut self, core: &[bool], at: usize, op: &Op, deadline: u64) -> bool {
         for _ in 0..=DISK_DEATHS_MAX {
+            // A follower may have ended over the request before.
+            if !self.run_until(deadline, |world| world.unsettled(core)) {
+                return false;
+            }
             let lives = self.lives(core);
             let id = self.workload.probe(0, self.now, at, op.clone()).id;
             self.probing = Some((id, None));
@@ -277,11 +281,7 @@ impl World {
                 Some(Outcome::Read { result: Ok(range), .. }) if range.count == 1 => return true,
                 // A process ended meanwhile, this one or the leader: old damage of its disk came to light only now. It starts
                 // again, mended.
-                _ if self.lives(core) != lives => {
-                    if !self.run_until(deadline, |world| world.unsettled(core)) {
-                        return false;
-                    }
-                }
+                _ if self.lives(core) != lives => {}
                 _ => {
                     let what = format!("a fresh request through n{} of the healed core got {outcome:?}", id_of(at));
                     self.watch.broken(Violation { rule: "liveness", what });
