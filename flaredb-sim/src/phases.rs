@@ -8,6 +8,7 @@ use crate::marks::Mark;
 use crate::observed::{Observed, Violation};
 use crate::prf::Draw;
 use crate::world::disk::Death;
+use crate::world::fault::Struck;
 use crate::world::{Happening, World, id_of};
 use bytes::Bytes;
 use flaredb_kv::{Command, Kv, MemoryStore, PutRequest, RangeRequest};
@@ -130,11 +131,16 @@ impl World {
             let place = usize::try_from(draw.below(u64::try_from(whole.len()).unwrap_or(1))).unwrap_or(0);
             core[whole.swap_remove(place)] = true;
         }
+        // Damage that its next start will find counts as found.
+        let awaits = |at: usize, struck: Struck| self.nodes[at].suspect && self.nodes[at].struck == struck;
         if size == voters {
-            core = (0..voters).map(|at| !self.nodes[at].halted).collect();
+            core = (0..voters).map(|at| !self.nodes[at].halted && !awaits(at, Struck::Identity)).collect();
         }
         // Who does not know what it promised needs all others, and they must know theirs.
-        let is_mute = |at: &usize| self.nodes[*at].acquainted.is_replaced || self.nodes[*at].is_mute;
+        let is_mute = |at: &usize| {
+            let node = &self.nodes[*at];
+            node.acquainted.is_replaced || node.is_mute || awaits(*at, Struck::Mark)
+        };
         let mute: Vec<usize> = (0..voters).filter(is_mute).collect();
         if core.iter().any(|there| !there) || mute.len() > 1 {
             mute.into_iter().for_each(|at| core[at] = false);

@@ -150,7 +150,8 @@ impl Search<'_> {
     }
 
     fn leave_clients_out(&mut self) {
-        for clients in 1..6 {
+        // Only ever fewer, or the search goes back and forth.
+        for clients in 1..self.plan.reduction.clients_max.unwrap_or(6) {
             if self.keeps("clients", |reduction| reduction.clients_max = Some(clients)) {
                 return;
             }

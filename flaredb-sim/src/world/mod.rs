@@ -8,7 +8,7 @@
 mod clients;
 pub(crate) mod disk;
 mod effects;
-mod fault;
+pub(crate) mod fault;
 mod late;
 mod meeting;
 mod node;
