@@ -106,7 +106,8 @@ impl World {
     }
 
     fn take_effects(&mut self) {
-        for _ in 0..64 {
+        // With small batches every entry may need a round of its own.
+        for _ in 0..64 + self.peer.status().commit_index.saturating_sub(self.applied) {
             if !self.peer.has_effects() {
                 return;
             }
