@@ -147,6 +147,8 @@ impl World {
                     }
                 }
             }
+            // A failed write takes with it what was not synced, the mark's last as well: like a power cut, see `damage`.
+            FaultKind::DiskError if self.nodes[at].suspect => {}
             FaultKind::DiskError => {
                 let sim = &self.nodes[at].disk.sim;
                 if draw.below(2) == 0 { sim.fail_next_write() } else { sim.fail_next_sync() }

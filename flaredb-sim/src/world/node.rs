@@ -299,8 +299,9 @@ impl World {
         self.marks.hit(Mark::CrashDuringStart);
         self.trace.tell(self.now, || format!("n{id} cannot start: {error}"));
         let node = &mut self.nodes[at];
-        node.last_death = if *error == DiskError::PowerCut { Death::PowerCut } else { Death::Killed };
-        node.disk.crash(node.last_death);
+        node.disk.crash(if *error == DiskError::PowerCut { Death::PowerCut } else { Death::Killed });
+        // Whatever it was that failed: what was not synced may be gone, now or with the death before.
+        node.last_death = Death::PowerCut;
         node.life += 1;
         let life = node.life;
         self.schedule(self.settings.outage_us.0, Happening::Start { node: at, life });
@@ -427,7 +428,10 @@ impl World {
             }
             _ => {
                 self.marks.hit(Mark::DiskEio);
-                self.fail(at, &error.to_string())
+                let gone = self.fail(at, &error.to_string());
+                // The failed write took with it what was not synced.
+                self.nodes[at].last_death = Death::PowerCut;
+                gone
             }
         }
     }
