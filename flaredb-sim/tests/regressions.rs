@@ -1,5 +1,5 @@
 //! Seeds that once showed a bug of ours, run again. A seed means another run as soon as anything is drawn differently, so this is
-//! the cheap half of a guard; docs/simulation.md ("Bugs found in our own code") names the other tests that cover each bug.
+//! the cheap half of a guard; docs/bugs-found.md names the other tests that cover each bug.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
