@@ -380,6 +380,14 @@ impl<S: RaftStorage> Peer<S> {
         followers.into_iter().flatten()
     }
 
+    /// Whom this leader is handing over to. None if it does not, or does not lead. Proposals are refused meanwhile.
+    pub fn transferee(&self) -> Option<u64> {
+        match &self.role {
+            Role::Leader(leader) => leader.transfer.map(|transfer| transfer.to),
+            _ => None,
+        }
+    }
+
     /// Asserts the rules that hold between two steps, for tests, simulation and cautious hosts. Takes constant time.
     pub fn check_invariants(&self) {
         self.log.check_invariants();

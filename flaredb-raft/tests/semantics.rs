@@ -281,6 +281,26 @@ fn r06_reads_never_rest_on_a_lease() {
 }
 
 #[test]
+fn a_leader_says_to_whom_it_hands_over_until_it_has_or_gives_up() {
+    let mut cluster = Cluster::of_three();
+    cluster.elect(1);
+    assert_eq!(cluster.peer(1).transferee(), None);
+    cluster.step(1, Event::TransferLeadership { to: 2 });
+    assert_eq!(cluster.peer(1).transferee(), Some(2));
+    cluster.settle();
+    assert_eq!((cluster.leader(), cluster.peer(1).transferee(), cluster.peer(2).transferee()), (Some(2), None, None));
+    // n3 is not there: after an election timeout n2 goes on by itself.
+    cluster.crash(3);
+    cluster.step(2, Event::TransferLeadership { to: 3 });
+    assert_eq!(cluster.peer(2).transferee(), Some(3));
+    for _ in 0..10 {
+        cluster.tick_all_up();
+        cluster.settle();
+    }
+    assert_eq!((cluster.leader(), cluster.peer(2).transferee()), (Some(2), None));
+}
+
+#[test]
 fn r07_pre_votes_change_nothing_and_lower_terms_are_answered() {
     let mut peer = peer_with(hard_state(4, Some(3), 0), vec![entry(1, 1, "")]);
     peer.step(message(2, 1, 9, Body::PreVote { last: id(5, 4) })).unwrap();

@@ -243,6 +243,11 @@ impl World {
             .collect();
         let told = told.join("; ");
         let [_] = leaders.as_slice() else { return Some(format!("{} leaders: {told}", leaders.len())) };
+        // One that was asked for before the healing may end meanwhile, and leave a forwarded request without an outcome.
+        let transferee = members.iter().find_map(|at| self.nodes[*at].replica.as_ref()?.peer().transferee());
+        if let Some(to) = transferee {
+            return Some(format!("leadership is being handed to n{to}: {told}"));
+        }
         let (first, first_kv) = statuses.first()?;
         let same = |(status, kv): &(flaredb_raft::PeerStatus, &Kv<MemoryStore>)| {
             status.leader == first.leader

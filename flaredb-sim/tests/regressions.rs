@@ -49,6 +49,12 @@ fn a_snapshot_that_waits_for_the_disk_is_not_thrown_away() {
     holds(204_721, "installing one snapshot dropped a newer one that waited");
 }
 
+/// A false alarm of the simulator: the leader was asked to hand over before the healing, and did so under the probe.
+#[test]
+fn a_probe_waits_for_the_end_of_a_hand_over() {
+    holds(37_374, "a request forwarded to a leader that handed over had no outcome");
+}
+
 /// Beyond the budget nothing is required but honesty; that nobody goes on by guessing is what the rules look for, this only that
 /// the runs get there: members that halt, that wait without a leader, and that do not know what they promised.
 #[test]
