@@ -68,7 +68,8 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
         ("flaredb-storage", &["flaredb-raft", "flaredb-kv", "flaredb-record"]),
         ("flaredb-proto", &[]),
         ("flaredb-server", &["flaredb-raft", "flaredb-kv", "flaredb-replica", "flaredb-storage", "flaredb-proto"]),
-        ("flaredb-ctl", &["flaredb-proto"]),
+        ("flaredb-load", &[]),
+        ("flaredb-ctl", &["flaredb-proto", "flaredb-load"]),
         ("flaredb-soak", &["flaredb-proto", "flaredb-sim", "flaredb-kv"]),
         ("flaredb-checks", &[]),
     ]);

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::EXIT_CODES;
@@ -114,6 +115,8 @@ pub enum Command {
     /// Ask single endpoints, spelt as in etcdctl
     #[command(subcommand)]
     Endpoint(EndpointCommand),
+    /// Make load on all endpoints and show rate and latencies
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:\n  flarectl completions bash > /etc/bash_completion.d/flarectl\n  \
         flarectl completions zsh > ~/.zfunc/_flarectl")]
@@ -352,6 +355,84 @@ pub struct HashArgs {
     /// Ask only the given endpoints, not the members they know
     #[arg(long)]
     pub endpoints_only: bool,
+}
+
+/// What the clients of `bench` ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWorkload {
+    /// Puts to random keys
+    Put,
+    /// Reads of random keys, which are put before
+    Get,
+    /// Half puts, half linearizable reads
+    Mixed,
+    /// Each client changes a key of its own if it is as it left it
+    Cas,
+    /// Transactions of several puts
+    Txn,
+    /// Reads of ranges of keys, which are put before
+    Scan,
+}
+
+/// `bench`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Calls take turns over all endpoints, and each of them has to answer; TLS is not supported here. A call counts when its
+answer is good: a read must bring its value, a compare-and-set must succeed. Errors are counted apart.
+Keys are PREFIX and a number of ten digits. Those that were written are deleted at the end; their history stays until
+the next compaction.
+
+Examples:
+  flarectl bench put                             64 clients, 10 seconds
+  flarectl bench get --serializable --clients 256 --connections 4
+  flarectl bench put --rate 2000 --duration 1m   2000 calls a second, however fast they are answered
+  flarectl bench txn --puts 50 --value-size 1024 -w json
+  flarectl --endpoints 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379 bench mixed --keys 1000000 --keep")]
+pub struct BenchArgs {
+    /// What the clients ask
+    #[arg(value_name = "WORKLOAD", ignore_case = true)]
+    pub workload: BenchWorkload,
+    /// Closed loop: so many clients, each asks again once it is answered
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = within::<usize>(1, 10_000))]
+    pub clients: usize,
+    /// Connections to each endpoint; the clients share them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within::<usize>(1, 1_000))]
+    pub connections: usize,
+    /// Open loop: so many calls a second; latency counts from when a call was due
+    #[arg(long, value_name = "N", conflicts_with = "clients", value_parser = within::<u32>(1, 1_000_000))]
+    pub rate: Option<u32>,
+    /// How many keys there are to choose from (cas: one a client instead)
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = within::<u64>(1, 1_000_000_000))]
+    pub keys: u64,
+    /// Size of a value; its bytes are random
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = within::<usize>(0, 10 << 20))]
+    pub value_size: usize,
+    /// How long is measured
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// How long the load runs before it is measured
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub warmup: Duration,
+    /// get: what the asked member has, without asking the leader
+    #[arg(long)]
+    pub serializable: bool,
+    /// txn: puts in one transaction [default: 16]
+    #[arg(long, value_name = "N", value_parser = within::<u64>(1, 10_000))]
+    pub puts: Option<u64>,
+    /// scan: keys in one range [default: 100]
+    #[arg(long, value_name = "N", value_parser = within::<u64>(1, 1_000_000_000))]
+    pub scan_keys: Option<u64>,
+    /// What all keys begin with
+    #[arg(long, value_name = "TEXT", default_value = "flarectl-bench/")]
+    pub prefix: String,
+    /// Do not delete the keys at the end
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// A number from `least` to `most`.
+fn within<T: TryFrom<u64> + Clone + Send + Sync>(least: u64, most: u64) -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(least..=most)
 }
 
 /// `member …`.

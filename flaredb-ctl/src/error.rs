@@ -6,7 +6,7 @@ use std::fmt;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  other error (this includes: members differ in `hash`)
+  1  other error (this includes: members differ in `hash`, a `bench` that broke off)
   2  wrong usage; nothing was sent
   3  key not found (only `get --exists`)
   4  refused by the server: a definite error, nothing was changed

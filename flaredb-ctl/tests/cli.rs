@@ -411,6 +411,99 @@ fn endpoints_come_from_the_environment() {
     assert_eq!(run(&closed, &good), Some(5));
 }
 
+/// A short `bench` with few keys, as JSON.
+fn short_bench(endpoints: impl Display, workload: &[&str]) -> serde_json::Value {
+    let mut args = vec!["bench"];
+    args.extend(workload);
+    args.extend(["--clients", "4", "--keys", "120", "--duration", "300ms", "--warmup", "0", "-w", "json"]);
+    let told = flarectl(endpoints, &args);
+    assert_eq!((told.code, told.err.as_str()), (0, ""), "{told:?}");
+    serde_json::from_str(&told.out).unwrap()
+}
+
+#[test]
+fn a_bench_says_what_came_of_it_and_leaves_nothing() {
+    let (one, two) = (Fake::new(1), Fake::new(2));
+    let at = one.start();
+    let workloads: [&[&str]; 6] = [
+        &["put"],
+        &["get", "--value-size", "70000"],
+        &["mixed"],
+        &["cas"],
+        &["txn", "--puts", "20"],
+        &["scan", "--scan-keys", "50", "--connections", "2"],
+    ];
+    assert_eq!(flarectl(at, &["put", "flarectl-bench/0000000120", "not ours"]).code, 0);
+    for workload in workloads {
+        let json = short_bench(at, workload);
+        assert_eq!(json["workload"], workload[0]);
+        assert!(json["operations"].as_u64().unwrap() > 0 && json["rate"].as_f64().unwrap() > 0.0, "{json}");
+        assert!(json["latency_ms"]["p50"].as_f64().unwrap() > 0.0, "{json}");
+        assert_eq!(json["errors"], 0, "{json}");
+        let counts = json["histogram"].as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap());
+        assert_eq!(counts.sum::<u64>(), json["operations"].as_u64().unwrap());
+        assert_eq!(flarectl(at, &["get", "--prefix", "", "--count-only"]).out, "1\n", "{workload:?}");
+    }
+    // Kept keys, which the next run finds there; all endpoints are asked.
+    let both = format!("{at},{}", two.start());
+    let json = short_bench(at, &["mixed", "--keep", "--prefix", "kept-"]);
+    assert_eq!(json["errors"], 0, "{json}");
+    assert_eq!(flarectl(at, &["get", "--prefix", "kept-", "--count-only"]).out, "120\n");
+    let calls = two.calls();
+    assert_eq!(short_bench(both, &["put", "--prefix", "kept-"])["endpoints"], 2);
+    assert!(two.calls() > calls + 1, "more than the first read");
+    assert_eq!(flarectl(at, &["get", "--prefix", "kept-", "--count-only"]).out, "0\n");
+}
+
+#[test]
+fn a_bench_at_a_rate_for_people() {
+    let at = Fake::new(1).start();
+    let told = flarectl(at, &["bench", "put", "--rate", "200", "--duration", "300ms", "--warmup", "0"]);
+    assert_eq!((told.code, told.err.as_str()), (0, ""), "{told:?}");
+    assert!(
+        told.out.starts_with("put: 200 calls a second, 1 endpoint, 1 connection to each, 10000 keys, "),
+        "{told:?}"
+    );
+    assert!(told.out.contains(" op/s of 200 asked for\n") && told.out.contains("\nlatency up to"), "{told:?}");
+    let told = flarectl(at, &["bench", "cas", "--clients", "2", "--duration", "300ms", "--warmup", "0", "-w", "table"]);
+    assert!(told.code == 0 && told.out.contains("| cas      |"), "{told:?}");
+}
+
+#[test]
+fn a_bench_that_cannot_be_made() {
+    let fake = Fake::new(1);
+    let at = fake.start();
+    let refused = |endpoints: &str, args: &[&str], why: &str| {
+        let told = flarectl(endpoints, &[&["bench"], args].concat());
+        assert_eq!((told.code, told.out.as_str()), (2, ""), "{told:?}");
+        assert!(told.err.contains(why), "{told:?}");
+    };
+    refused(&at.to_string(), &["put", "--clients", "0"], "0 is not in 1..=10000");
+    refused(&at.to_string(), &["put", "--puts", "2"], "--puts goes with txn only");
+    refused(&at.to_string(), &["delete"], "invalid value 'delete'");
+    refused(&format!("{at}, https://a:1"), &["put"], "https://a:1: TLS is not supported by bench");
+    assert_eq!(fake.calls(), 0);
+
+    // One of two is down: both have to answer before anything is written.
+    let closed = closed_port();
+    let told = flarectl(format!("{at},{closed}"), &["bench", "put"]);
+    assert_eq!(told, ran(5, "", format!("Error: {closed}: {REFUSED}\n")));
+    let stranger = speaks(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+    let told = flarectl(stranger, &["bench", "get"]);
+    assert_eq!((told.code, told.err.starts_with(&format!("Error: {stranger}: not an etcd v3 server"))), (5, true));
+
+    // Reads are served, writes are not: the endpoint and the server's words are named, and the exit code is "other".
+    let mut full = Fake::new(3);
+    full.write_error = Some(Status::resource_exhausted("etcdserver: mvcc: database space exceeded"));
+    let full = full.start();
+    for workload in ["put", "get"] {
+        let told = flarectl(full, &["bench", workload, "--clients", "2", "--duration", "300ms", "--warmup", "0"]);
+        assert_eq!(told.code, 1, "{told:?}");
+        let cause = format!("{full}: gRPC status 8: etcdserver: mvcc: database space exceeded");
+        assert!(told.err.starts_with("Error: ") && told.err.contains(&cause), "{told:?}");
+    }
+}
+
 #[test]
 fn help_version_and_completions() {
     let told = flarectl("a", &["--help"]);

@@ -1,6 +1,6 @@
 //! The cells: what is measured, by which name, and what FlareDB must reach and aims at, as factors of etcd's figure.
 
-use crate::work::Kind;
+use flaredb_load::work::Kind;
 use serde::Serialize;
 
 /// What a factor is about.

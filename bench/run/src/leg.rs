@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, System};
 use crate::counters::{Counters, Disk, Memory};
 use crate::options::Target;
 use crate::results::Leg;
-use crate::work::{Kind, Work};
+use flaredb_load::work::{Kind, Work};
 use flaredb_load::{Edge, Engine, LoadError, Pace, Plan, Result, Workload};
 use std::path::Path;
 use std::time::Duration;
@@ -46,16 +46,17 @@ pub(crate) fn fill(engine: &mut Engine, clients: usize, work: &mut Work) -> Resu
     }
 }
 
-/// A whole turn. `open_rate` is the rate of an open loop.
+/// A whole turn on keys below the name. `open_rate` is the rate of an open loop.
 pub(crate) fn run(system: &System, name: &str, rate: &Rate, open_rate: f64, setting: &Setting<'_>) -> Result<Leg> {
     let cluster = Cluster::start(system, setting.folder)?;
     let clients = if rate.clients == 0 { 64 } else { rate.clients };
+    let prefix = format!("{name}/");
     let mut engine = connect(&cluster, setting)?;
     if rate.preload > 0 {
         let kind = Kind::Fill { from: 0, batch: FILL_BATCH };
-        fill(&mut engine, 8, &mut Work::new(kind, name, rate.preload, rate.value_bytes))?;
+        fill(&mut engine, 8, &mut Work::new(kind, &prefix, rate.preload, rate.value_bytes))?;
     }
-    let mut work = Work::new(rate.kind, name, rate.keys, rate.value_bytes);
+    let mut work = Work::new(rate.kind, &prefix, rate.keys, rate.value_bytes);
     let pace = if rate.clients == 0 { Pace::Open { rate: open_rate } } else { Pace::Closed { clients } };
     let mut leg = measure(system, &cluster, &mut engine, &mut work, pace, rate.weight, setting)?;
     let writes = matches!(rate.kind, Kind::Put | Kind::Cas | Kind::Txn { .. });
@@ -92,7 +93,6 @@ pub(crate) fn measure(
     let used = after.since(&before);
     let operations = outcome.operations * weight;
     let (count, seconds) = (operations as f64, outcome.elapsed.as_secs_f64());
-    let latency = |quantile: f64| outcome.latencies.value_at_quantile(quantile) as f64 / 1e6;
     Ok(Leg {
         system: system.name,
         operations,
@@ -100,10 +100,10 @@ pub(crate) fn measure(
         first_error: outcome.first_error.clone(),
         seconds,
         rate: count / seconds,
-        p50_ms: latency(0.5),
-        p99_ms: latency(0.99),
-        p999_ms: latency(0.999),
-        max_ms: latency(1.0),
+        p50_ms: outcome.latency_ms(0.5),
+        p99_ms: outcome.latency_ms(0.99),
+        p999_ms: outcome.latency_ms(0.999),
+        max_ms: outcome.latency_ms(1.0),
         server_cpu_us: used.servers.as_secs_f64() * 1e6 / count,
         client_cpu_us: used.own.as_secs_f64() * 1e6 / count,
         client_core: used.own.as_secs_f64() / seconds,

@@ -18,7 +18,6 @@ mod recovery;
 mod references;
 mod results;
 mod table;
-mod work;
 
 use cells::{CELLS, Cell, How, Rate};
 use clap::Parser;

@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, System};
 use crate::counters::Memory;
 use crate::leg::{self, Setting, connect, fill};
 use crate::results::{Figure, median};
-use crate::work::{Kind, Work};
+use flaredb_load::work::{self, Kind, Work};
 use flaredb_load::{Connection, LoadError, Method, Pace, Result, call};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// Keys of the small database.
 pub(crate) const FEW_KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 256;
+/// Of the keys of a growing database.
+const PREFIX: &str = "growth/";
 /// Restarts of which the median counts.
 const RESTARTS: usize = 3;
 /// How long the first answer may take.
@@ -42,7 +44,7 @@ pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dy
     for keys in [FEW_KEYS, many] {
         say(&format!("{}: growing to {keys} keys", system.name));
         let begun = Instant::now();
-        fill(&mut engine, 256, &mut Work::new(Kind::Fill { from, batch: 1 }, "growth", keys, VALUE_BYTES))?;
+        fill(&mut engine, 256, &mut Work::new(Kind::Fill { from, batch: 1 }, PREFIX, keys, VALUE_BYTES))?;
         let rate = (keys - from) as f64 / begun.elapsed().as_secs_f64();
         figures.push(figure(system, named("puts while growing", keys), "op/s", vec![rate]));
         from = keys;
@@ -50,7 +52,7 @@ pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dy
         figures.push(figure(system, named("resident memory", keys), "MiB", vec![memory.resident as f64 / 1_048_576.0]));
         figures.push(figure(system, named("peak memory", keys), "MiB", vec![memory.peak as f64 / 1_048_576.0]));
         for (what, kind) in [("put", Kind::Put), ("get", Kind::Get { serializable: false })] {
-            let mut work = Work::new(kind, "growth", keys, VALUE_BYTES);
+            let mut work = Work::new(kind, PREFIX, keys, VALUE_BYTES);
             let pace = Pace::Closed { clients: 64 };
             let leg = leg::measure(system, &cluster, &mut engine, &mut work, pace, 1, setting)?;
             figures.push(figure(system, named(&format!("CPU of a {what}"), keys), "µs", vec![leg.server_cpu_us]));
@@ -59,7 +61,7 @@ pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dy
     }
     drop(engine);
     let mut read = Vec::new();
-    call::get_request(&mut read, b"growth/0000000000", false);
+    call::get_request(&mut read, &work::key(PREFIX, 0), false);
     let mut times = Vec::new();
     for turn in 1..=RESTARTS {
         say(&format!("{}: restart {turn} of {RESTARTS}", system.name));

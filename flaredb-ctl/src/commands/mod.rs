@@ -1,5 +1,6 @@
 //! One file a command: the request goes out, the answer goes to `output/`.
 
+pub(crate) mod bench;
 pub(crate) mod cluster;
 mod get;
 mod hash;
@@ -55,6 +56,10 @@ pub async fn run(cli: Cli, out: &mut Vec<u8>) -> Result<(), Error> {
         Command::Endpoint(EndpointCommand::Health(args)) => {
             health::health(&client(global)?, &format(global, WriteOut::Simple), !args.cluster, out).await
         }
+        Command::Bench(args) => {
+            bench::refuse_tls(&endpoints(global))?;
+            bench::bench(&client(global)?, &format(global, WriteOut::Simple), &args, out).await
+        }
         Command::Endpoint(EndpointCommand::Hashkv { which, rev }) => {
             hash::hash(&client(global)?, &format(global, WriteOut::Simple), rev, !which.cluster, out).await
         }
@@ -65,17 +70,20 @@ fn format(global: &GlobalArgs, default: WriteOut) -> Format {
     Format { write_out: global.write_out.unwrap_or(default), decode: global.decode, hex: global.hex }
 }
 
-/// The endpoints of the command line, else of the environment, else of this machine.
-fn client(global: &GlobalArgs) -> Result<Client, Error> {
+/// The endpoints of the command line, else of the environment, else of this machine, as they were typed.
+fn endpoints(global: &GlobalArgs) -> String {
     let from_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
-    let endpoints = global
+    global
         .endpoints
         .clone()
         .or_else(|| from_environment("FLARECTL_ENDPOINTS"))
         .or_else(|| from_environment("ETCDCTL_ENDPOINTS"))
-        .unwrap_or_else(|| "127.0.0.1:2379".to_owned());
+        .unwrap_or_else(|| "127.0.0.1:2379".to_owned())
+}
+
+fn client(global: &GlobalArgs) -> Result<Client, Error> {
     Ok(Client {
-        endpoints: Endpoint::parse_list(&endpoints).map_err(Error::Usage)?,
+        endpoints: Endpoint::parse_list(&endpoints(global)).map_err(Error::Usage)?,
         dial_timeout: global.dial_timeout,
         command_timeout: global.command_timeout,
     })

@@ -4,6 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flaredb_load::work::Kind;
 use flaredb_proto::etcdserverpb::response_op::Response;
 use flaredb_proto::etcdserverpb::{
     CompactionResponse, DeleteRangeResponse, HashKvResponse, Member, MemberListResponse, PutResponse, RangeResponse,
@@ -14,6 +15,7 @@ use serde::{Serialize, Serializer};
 
 use super::text::took;
 use crate::cli::Decode;
+use crate::commands::bench::Report;
 use crate::commands::cluster::Row;
 use crate::commands::health::Healthy;
 
@@ -343,5 +345,94 @@ pub(super) fn health(row: &Row<Healthy>) -> Health<'_> {
         health: row.answer.is_ok(),
         took: row.answer.as_ref().ok().map(|healthy| took(healthy.took)),
         error: row.answer.as_ref().err().map(String::as_str),
+    }
+}
+
+/// `bench` is ours alone; every number is there, 0 too.
+#[derive(Serialize)]
+pub(super) struct Bench<'a> {
+    workload: &'static str,
+    #[serde(skip_serializing_if = "is_default")]
+    serializable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    puts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scan_keys: Option<u64>,
+    /// Of a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<usize>,
+    /// Of an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_rate: Option<u32>,
+    endpoints: usize,
+    connections: usize,
+    keys: u64,
+    value_size: usize,
+    operations: u64,
+    errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_error: Option<&'a str>,
+    seconds: f64,
+    rate: f64,
+    latency_ms: LatencyMs,
+    generator_cpu_us: f64,
+    generator_core: f64,
+    generator_is_the_limit: bool,
+    histogram: Vec<Bucket>,
+}
+
+#[derive(Serialize)]
+struct LatencyMs {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    #[serde(rename = "p99.9")]
+    p999: f64,
+    max: f64,
+}
+
+#[derive(Serialize)]
+struct Bucket {
+    up_to_ms: f64,
+    count: u64,
+}
+
+/// Three digits after the point.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+pub(super) fn bench(report: &Report) -> Bench<'_> {
+    let at = &report.latency;
+    let buckets = report.buckets.iter();
+    Bench {
+        workload: report.name(),
+        serializable: report.kind == Kind::Get { serializable: true },
+        puts: if let Kind::Txn { puts } = report.kind { Some(puts) } else { None },
+        scan_keys: if let Kind::Scan { keys } = report.kind { Some(keys) } else { None },
+        clients: report.asked_rate.is_none().then_some(report.clients),
+        asked_rate: report.asked_rate,
+        endpoints: report.endpoints,
+        connections: report.connections,
+        keys: report.keys,
+        value_size: report.value_size,
+        operations: report.operations,
+        errors: report.errors,
+        first_error: report.first_error.as_deref(),
+        seconds: rounded(report.seconds),
+        rate: rounded(report.rate),
+        latency_ms: LatencyMs {
+            p50: rounded(at.p50),
+            p90: rounded(at.p90),
+            p99: rounded(at.p99),
+            p999: rounded(at.p999),
+            max: rounded(at.max),
+        },
+        generator_cpu_us: rounded(report.cpu_us),
+        generator_core: rounded(report.core),
+        generator_is_the_limit: report.is_bounded_by_itself(),
+        histogram: buckets
+            .map(|bucket| Bucket { up_to_ms: rounded(bucket.up_to.as_secs_f64() * 1000.0), count: bucket.count })
+            .collect(),
     }
 }

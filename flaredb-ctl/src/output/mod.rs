@@ -14,6 +14,7 @@ use flaredb_proto::etcdserverpb::{
 };
 
 use crate::cli::{Decode, WriteOut};
+use crate::commands::bench::Report;
 use crate::commands::cluster::Row;
 use crate::commands::health::Healthy;
 
@@ -112,6 +113,14 @@ pub(crate) fn health(out: &mut Vec<u8>, format: &Format, rows: &[Row<Healthy>]) 
         WriteOut::Jsonl => rows.iter().for_each(|row| json::line(out, &json::health(row))),
         WriteOut::Table => table::health(out, rows),
         WriteOut::Simple => simple::health(out, rows),
+    }
+}
+
+pub(crate) fn bench(out: &mut Vec<u8>, format: &Format, report: &Report) {
+    match format.write_out {
+        WriteOut::Json | WriteOut::Jsonl => json::line(out, &json::bench(report)),
+        WriteOut::Table => table::bench(out, report),
+        WriteOut::Simple => simple::bench(out, report),
     }
 }
 

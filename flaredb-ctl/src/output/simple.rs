@@ -1,5 +1,6 @@
 //! The form of etcdctl's default output, for people and for scripts that were written for etcdctl.
 
+use flaredb_load::work::Kind;
 use flaredb_proto::etcdserverpb::response_op::Response;
 use flaredb_proto::etcdserverpb::{
     DeleteRangeResponse, HashKvResponse, MemberListResponse, PutResponse, RangeResponse, StatusResponse, TxnResponse,
@@ -7,7 +8,8 @@ use flaredb_proto::etcdserverpb::{
 use flaredb_proto::mvccpb::KeyValue;
 
 use super::Parts;
-use super::text::{hex_escapes, size, took};
+use super::text::{hex_escapes, round_duration, size, took};
+use crate::commands::bench::Report;
 use crate::commands::cluster::Row;
 use crate::commands::health::Healthy;
 
@@ -137,4 +139,74 @@ fn who<T>(row: &Row<T>) -> String {
         ("", name) => name.to_owned(),
         (endpoint, _) => endpoint.to_owned(),
     }
+}
+
+/// Characters of the longest bar of a histogram.
+const BAR: u64 = 50;
+
+pub(super) fn bench(out: &mut Vec<u8>, report: &Report) {
+    line(out, &what_was_asked(report));
+    line(out, &format!("  operations  {} in {:.2} s", report.operations, report.seconds));
+    line(out, &format!("  errors      {}", errors(report)));
+    let asked = report.asked_rate.map_or(String::new(), |asked| format!(" of {asked} asked for"));
+    line(out, &format!("  rate        {:.1} op/s{asked}", report.rate));
+    let at = &report.latency;
+    let latency =
+        [("p50", at.p50), ("p90", at.p90), ("p99", at.p99), ("p99.9", at.p999), ("max", at.max)].map(|(name, ms)| {
+            // Three digits after the point are microseconds.
+            format!("{name} {ms:.3}")
+        });
+    line(out, &format!("  latency ms  {}", latency.join("  ")));
+    let generator = format!("{:.1} µs of CPU an operation, {:.0} % of a core", report.cpu_us, report.core * 100.0);
+    line(out, &format!("  generator   {generator}"));
+    warning(out, report);
+    line(out, "");
+    line(out, "latency up to       calls");
+    let most = report.buckets.iter().map(|bucket| bucket.count).max().unwrap_or(0).max(1);
+    for bucket in &report.buckets {
+        // Rounded up, so that one call among a million is seen.
+        let bar = "#".repeat(usize::try_from(bucket.count.saturating_mul(BAR).div_ceil(most)).unwrap_or(0));
+        let row = format!("{:>13}  {:>10}  {bar}", round_duration(bucket.up_to), bucket.count);
+        line(out, row.trim_end());
+    }
+}
+
+/// Rates say nothing about a server that has waited for its client.
+pub(super) fn warning(out: &mut Vec<u8>, report: &Report) {
+    if report.is_bounded_by_itself() {
+        let core = report.core * 100.0;
+        line(
+            out,
+            &format!("warning: the generator used {core:.0} % of a core: it is the limit, the servers may be faster"),
+        );
+    }
+}
+
+/// How many, and the first one's text.
+fn errors(report: &Report) -> String {
+    match &report.first_error {
+        Some(first) => format!("{}, the first: {first}", report.errors),
+        None => report.errors.to_string(),
+    }
+}
+
+fn what_was_asked(report: &Report) -> String {
+    let what = match report.kind {
+        Kind::Txn { puts } => format!("txn of {puts} puts"),
+        Kind::Scan { keys } => format!("scan of {keys} keys"),
+        Kind::Get { serializable: true } => "get, serializable".to_owned(),
+        _ => report.name().to_owned(),
+    };
+    let who = match report.asked_rate {
+        Some(rate) => format!("{rate} calls a second"),
+        None => counted(report.clients, "client"),
+    };
+    let endpoints = counted(report.endpoints, "endpoint");
+    let connections = counted(report.connections, "connection");
+    let keys = if report.kind == Kind::Cas { String::new() } else { format!("{} keys, ", report.keys) };
+    format!("{what}: {who}, {endpoints}, {connections} to each, {keys}values of {} B", report.value_size)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

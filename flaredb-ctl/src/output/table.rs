@@ -4,8 +4,9 @@ use comfy_table::Table;
 use comfy_table::presets::ASCII_FULL_CONDENSED;
 use flaredb_proto::etcdserverpb::{HashKvResponse, MemberListResponse, RangeResponse, StatusResponse};
 
-use super::simple::line;
+use super::simple::{line, warning};
 use super::text::{hex_escapes, printable, short_cause, size, took};
+use crate::commands::bench::Report;
 use crate::commands::cluster::Row;
 use crate::commands::health::Healthy;
 
@@ -116,4 +117,35 @@ pub(super) fn health(out: &mut Vec<u8>, rows: &[Row<Healthy>]) {
         table.add_row([row.name.clone(), row.endpoint.clone(), healthy.to_owned(), time, cause]);
     }
     line(out, &table.to_string());
+}
+
+pub(super) fn bench(out: &mut Vec<u8>, report: &Report) {
+    let columns = [
+        "WORKLOAD",
+        "OPERATIONS",
+        "ERRORS",
+        "OP/S",
+        "P50 MS",
+        "P90 MS",
+        "P99 MS",
+        "P99.9 MS",
+        "MAX MS",
+        "OWN CPU µS/OP",
+    ];
+    let mut table = table(&columns);
+    let at = &report.latency;
+    let mut cells = vec![
+        report.name().to_owned(),
+        report.operations.to_string(),
+        report.errors.to_string(),
+        format!("{:.1}", report.rate),
+    ];
+    cells.extend([at.p50, at.p90, at.p99, at.p999, at.max].map(|ms| format!("{ms:.3}")));
+    cells.push(format!("{:.1}", report.cpu_us));
+    table.add_row(cells);
+    line(out, &table.to_string());
+    if let Some(first) = &report.first_error {
+        line(out, &format!("first error: {first}"));
+    }
+    warning(out, report);
 }

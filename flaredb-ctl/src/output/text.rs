@@ -55,6 +55,16 @@ pub(super) fn took(duration: Duration) -> String {
     format!("{}.{:03}ms", micros.div_euclid(1000), micros.rem_euclid(1000))
 }
 
+/// A duration of one digit and zeros, in the largest unit in which it is whole: `200 µs`, `5 ms`, `2 s`.
+pub(super) fn round_duration(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match (micros % 1_000_000, micros % 1_000) {
+        (0, _) => format!("{} s", micros / 1_000_000),
+        (_, 0) => format!("{} ms", micros / 1_000),
+        _ => format!("{micros} µs"),
+    }
+}
+
 /// A cause without the advice after it, for the cell of a table.
 pub(super) fn short_cause(cause: &str) -> &str {
     cause.split(';').next().unwrap_or(cause)
@@ -92,6 +102,10 @@ mod tests {
         assert_eq!(printable("naïve\n\u{1b}[0m".as_bytes()), "naïve\\n\\u{1b}[0m");
         assert_eq!(printable(b"a\xff\xfeb"), "a\\xff\\xfeb");
         assert_eq!(took(Duration::from_micros(1_234)), "1.234ms");
+        assert_eq!(
+            [200, 5_000, 2_000_000].map(|us| round_duration(Duration::from_micros(us))),
+            ["200 µs", "5 ms", "2 s"]
+        );
         assert_eq!(short_cause("connection refused; is the server up?"), "connection refused");
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Fake {
     pub(crate) members: Vec<Member>,
     /// Every KV call fails with this one.
     pub(crate) kv_error: Option<Status>,
+    /// Every put and transaction fails with this one.
+    pub(crate) write_error: Option<Status>,
     /// KV calls are never answered.
     pub(crate) hangs: bool,
     data: Arc<Mutex<Data>>,
@@ -48,7 +50,17 @@ struct Data {
 impl Fake {
     pub(crate) fn new(member_id: u64) -> Self {
         let data = Arc::new(Mutex::new(Data { revision: 1, ..Data::default() }));
-        Fake { member_id, leader: member_id, applied: 20, hash: 7, members: vec![], kv_error: None, hangs: false, data }
+        Fake {
+            member_id,
+            leader: member_id,
+            applied: 20,
+            hash: 7,
+            members: vec![],
+            kv_error: None,
+            write_error: None,
+            hangs: false,
+            data,
+        }
     }
 
     /// How many KV calls arrived.
@@ -93,6 +105,11 @@ impl Fake {
             std::future::pending::<()>().await;
         }
         self.kv_error.clone().map_or(Ok(()), Err)
+    }
+
+    async fn enter_write(&self) -> Result<(), Status> {
+        self.enter().await?;
+        self.write_error.clone().map_or(Ok(()), Err)
     }
 
     fn do_range(&self, request: &RangeRequest) -> RangeResponse {
@@ -190,7 +207,7 @@ impl Kv for Fake {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        self.enter().await?;
+        self.enter_write().await?;
         if request.get_ref().key.is_empty() {
             return Err(Status::invalid_argument("etcdserver: key is not provided"));
         }
@@ -206,7 +223,7 @@ impl Kv for Fake {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        self.enter().await?;
+        self.enter_write().await?;
         let request = request.into_inner();
         let succeeded = request.compare.iter().all(|compare| self.holds(compare));
         let ops = if succeeded { request.success } else { request.failure };

@@ -198,7 +198,7 @@ impl Decoder {
             match name.as_slice() {
                 b":status" => fields.http_status = text.parse().ok(),
                 b"grpc-status" => fields.grpc_status = text.parse().ok(),
-                b"grpc-message" => fields.grpc_message = Some(text.into_owned()),
+                b"grpc-message" => fields.grpc_message = Some(percent_decoded(&value)),
                 _ => {}
             }
         }
@@ -232,6 +232,19 @@ impl Decoder {
         *rest = after;
         if coded { self.huffman.decode(text).ok_or(Malformed) } else { Ok(text.to_vec()) }
     }
+}
+
+/// The text of a grpc-message: `%` and two hexadecimal digits are a byte; what else follows a `%` stands for itself.
+fn percent_decoded(value: &[u8]) -> String {
+    let mut text = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|digits| *first == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        text.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// An integer that begins in the low `bits` bits of the first byte.
@@ -295,6 +308,13 @@ mod tests {
         }
         assert!(sizes[0] > 80, "literals: {sizes:?}");
         assert_eq!(&sizes[3..], [7, 7, 7], "two static and five dynamic entries, a byte each: {sizes:?}");
+    }
+
+    #[test]
+    fn messages_are_percent_decoded() {
+        for (value, text) in [("no%20leader%3A", "no leader:"), ("100%", "100%"), ("%zz%2", "%zz%2"), ("%+1", "%+1")] {
+            assert_eq!(super::percent_decoded(value.as_bytes()), text);
+        }
     }
 
     #[test]

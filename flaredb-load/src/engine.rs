@@ -4,6 +4,7 @@
 
 use crate::call::{Answer, Method};
 use crate::connection::Connection;
+use crate::outcome::Outcome;
 use crate::{LoadError, Result};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
@@ -65,21 +66,6 @@ pub enum Edge {
     Begin,
     /// The measurement is over.
     End,
-}
-
-/// What a run gave.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// Good answers within the measurement.
-    pub operations: u64,
-    /// Other answers, within and outside of it.
-    pub errors: u64,
-    /// The first of them.
-    pub first_error: Option<String>,
-    /// How long was measured.
-    pub elapsed: Duration,
-    /// Latencies in nanoseconds.
-    pub latencies: Histogram<u64>,
 }
 
 /// Connections, and the one place where they are waited for.
@@ -291,7 +277,8 @@ impl Engine {
             }
             Err(what) => {
                 run.outcome.errors += 1;
-                let first = run.outcome.first_error.get_or_insert(what);
+                let address = self.connections[place].address();
+                let first = run.outcome.first_error.get_or_insert_with(|| format!("{address}: {what}"));
                 if run.outcome.errors > 1_000 && run.outcome.errors > run.outcome.operations {
                     return Err(LoadError(format!("nearly every call fails, the first with: {first}")));
                 }

@@ -1,7 +1,9 @@
-//! What the clients of each cell ask, and what they take for a good answer.
+//! Workloads: what clients ask, and what they take for a good answer. Keys are numbers below a prefix, values random
+//! bytes, both the same in every run. Not a model of what is stored: an answer is judged by its size, and a
+//! compare-and-set by its success.
 
-use flaredb_load::call::{self, UNIMPLEMENTED};
-use flaredb_load::{Answer, Method, Workload};
+use crate::call::{self, UNIMPLEMENTED};
+use crate::{Answer, Method, Workload};
 
 /// Pseudo-random numbers, the same in every run (xorshift64*).
 #[derive(Debug)]
@@ -15,14 +17,15 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
+    /// A number below `end`, which counts as 1 if it is 0.
     fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.next() % end.max(1)
     }
 }
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Puts to random keys.
     Put,
     /// Reads of random keys that are there.
@@ -32,9 +35,10 @@ pub(crate) enum Kind {
     },
     /// Half puts, half linearizable gets.
     Mixed,
-    /// Each client changes a key of its own if it is as it last saw it.
+    /// Each client changes a key of its own, whose number is the client's, if it is as the client left it. Its first
+    /// call, and the one after an error, compares nothing: what is there then is not known.
     Cas,
-    /// So many puts in one transaction.
+    /// So many puts in one transaction, of keys that follow each other.
     Txn {
         /// Puts.
         puts: u64,
@@ -62,7 +66,7 @@ pub(crate) enum Kind {
 
 /// A workload over the keys `0..keys` below a prefix.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub struct Work {
     kind: Kind,
     prefix: String,
     keys: u64,
@@ -72,7 +76,9 @@ pub(crate) struct Work {
     material: Vec<u8>,
     /// Where a fill stands.
     filled: u64,
-    /// By client: the revision of the key it compares and sets.
+    /// One above the largest number of a key that was named.
+    named: u64,
+    /// By client: the revision of the key it compares and sets, 0 while it does not know it.
     revisions: Vec<u64>,
     /// By client: whether what is in flight is a read.
     reads: Vec<bool>,
@@ -80,9 +86,30 @@ pub(crate) struct Work {
 }
 
 const MATERIAL_BYTES: usize = 64 << 10;
+const DIGITS: usize = 10;
+
+/// The key with this number. Keys have the order of their numbers (below 10^10).
+pub fn key(prefix: &str, number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(prefix.len() + DIGITS);
+    write_key(&mut key, prefix, number);
+    key
+}
+
+fn write_key(key: &mut Vec<u8>, prefix: &str, number: u64) {
+    key.extend_from_slice(prefix.as_bytes());
+    let mut digits = [b'0'; DIGITS];
+    let mut rest = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    key.extend_from_slice(&digits);
+}
 
 impl Work {
-    pub(crate) fn new(kind: Kind, prefix: &str, keys: u64, value_bytes: usize) -> Self {
+    /// A workload at its beginning. A call that names several keys needs as many: with fewer it names some beyond
+    /// `keys`.
+    pub fn new(kind: Kind, prefix: &str, keys: u64, value_bytes: usize) -> Self {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let material = (0..(MATERIAL_BYTES + value_bytes) / 8 + 1).flat_map(|_| random.next().to_le_bytes()).collect();
         let filled = if let Kind::Fill { from, .. } = kind { from } else { 0 };
@@ -94,10 +121,16 @@ impl Work {
             random,
             material,
             filled,
+            named: 0,
             revisions: Vec::new(),
             reads: Vec::new(),
             key: Vec::new(),
         }
+    }
+
+    /// One above the largest number of a key that was named so far: no key from there on was written.
+    pub fn named(&self) -> u64 {
+        self.named
     }
 
     fn value(&mut self) -> std::ops::Range<usize> {
@@ -107,16 +140,9 @@ impl Work {
 
     /// Writes a key into `self.key`.
     fn name(&mut self, number: u64) {
+        self.named = self.named.max(number + 1);
         self.key.clear();
-        self.key.extend_from_slice(self.prefix.as_bytes());
-        self.key.push(b'/');
-        let mut digits = [b'0'; 10];
-        let mut rest = number;
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        self.key.extend_from_slice(&digits);
+        write_key(&mut self.key, &self.prefix, number);
     }
 
     fn random_key(&mut self) {
@@ -189,13 +215,17 @@ impl Workload for Work {
             Kind::Cas => {
                 let revision = *entry(&mut self.revisions, client);
                 self.name(client as u64);
-                let value = self.value();
-                call::compare_and_put(message, &self.key, revision, &self.material[value]);
+                if revision == 0 {
+                    self.put_in_txn(message);
+                } else {
+                    let value = self.value();
+                    call::compare_and_put(message, &self.key, revision, &self.material[value]);
+                }
                 Method::Txn
             }
             Kind::Txn { puts } => {
                 // One after the other from a random one on: a key may not be put twice in one transaction.
-                let first = self.random.below(self.keys - puts);
+                let first = self.random.below(self.keys.saturating_sub(puts) + 1);
                 for number in first..first + puts {
                     self.name(number);
                     self.put_in_txn(message);
@@ -213,8 +243,8 @@ impl Workload for Work {
             Kind::Page { keys } => {
                 let first = self.random.below(self.keys - keys + 1);
                 self.name(first);
-                // '0' follows '/': the end of all keys below the prefix.
-                let end = format!("{}0", self.prefix);
+                // ':' follows '9': the end of all keys below the prefix.
+                let end = format!("{}:", self.prefix);
                 call::scan_request(message, &self.key, end.as_bytes(), keys);
                 Method::Range
             }
@@ -224,6 +254,10 @@ impl Workload for Work {
     }
 
     fn answered(&mut self, client: usize, answer: &Answer) -> Result<(), String> {
+        if self.kind == Kind::Cas {
+            // Until the answer has told it.
+            *entry(&mut self.revisions, client) = 0;
+        }
         match (self.kind, answer.status) {
             (Kind::Nothing, UNIMPLEMENTED) => return Ok(()),
             (Kind::Nothing, status) => return Err(format!("status {status} from a method that does not exist")),
@@ -252,16 +286,57 @@ impl Workload for Work {
 #[cfg(test)]
 mod tests {
     use super::{Kind, Work};
-    use flaredb_load::{Method, Workload, call};
+    use crate::{Answer, Method, Workload, call};
 
     #[test]
     fn a_fill_names_each_key_once_and_ends() {
-        let mut work = Work::new(Kind::Fill { from: 2, batch: 3 }, "p", 7, 8);
+        let mut work = Work::new(Kind::Fill { from: 2, batch: 3 }, "p/", 7, 8);
         let mut message = Vec::new();
         assert_eq!(work.next(0, &mut message), Some(Method::Txn));
         message.clear();
         assert_eq!(work.next(1, &mut message), Some(Method::Txn));
         assert_eq!(call::bytes(call::bytes(call::bytes(&message, 2), 2), 1), b"p/0000000005");
         assert_eq!(work.next(0, &mut message), None);
+        assert_eq!(work.named(), 7);
+        assert_eq!(super::key("p/", 12), b"p/0000000012");
+    }
+
+    #[test]
+    fn as_few_keys_as_a_call_names_are_enough() {
+        let mut message = Vec::new();
+        for (kind, method) in [(Kind::Txn { puts: 5 }, Method::Txn), (Kind::Scan { keys: 5 }, Method::Range)] {
+            let mut work = Work::new(kind, "p/", 5, 8);
+            for client in 0..20 {
+                message.clear();
+                assert_eq!(work.next(client, &mut message), Some(method));
+            }
+            assert!(work.named() <= 6, "{kind:?}: the end of a range is one beyond");
+        }
+    }
+
+    #[test]
+    fn a_client_compares_only_what_it_knows() {
+        let mut work = Work::new(Kind::Cas, "p/", 1, 8);
+        let asked = |work: &mut Work| {
+            let mut message = Vec::new();
+            assert_eq!(work.next(0, &mut message), Some(Method::Txn));
+            call::number(call::bytes(&message, 1), 6)
+        };
+        let answer = |status, succeeded, revision| {
+            let (mut header, mut head) = (Vec::new(), Vec::new());
+            call::put_number(&mut header, 3, revision);
+            call::put_bytes(&mut head, 1, &header);
+            call::put_number(&mut head, 2, succeeded);
+            Answer { status, message: None, length: head.len(), head }
+        };
+        assert_eq!(asked(&mut work), 0);
+        assert_eq!(work.answered(0, &answer(0, 1, 7)), Ok(()));
+        assert_eq!(asked(&mut work), 7);
+        assert!(work.answered(0, &answer(14, 0, 0)).is_err());
+        assert_eq!(asked(&mut work), 0, "the call may have been done");
+        assert_eq!(work.answered(0, &answer(0, 1, 9)), Ok(()));
+        assert_eq!(asked(&mut work), 9);
+        assert!(work.answered(0, &answer(0, 0, 10)).is_err());
+        assert_eq!(asked(&mut work), 0);
     }
 }

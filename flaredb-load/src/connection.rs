@@ -20,6 +20,8 @@ const TOP_UP_BYTES: u32 = 1 << 29;
 const INPUT_BYTES: usize = 256 << 10;
 /// gRPC's prefix of a message: a flag and its length.
 const PREFIX_BYTES: usize = 5;
+/// RST_STREAM's code for an end of our own will.
+const CANCEL: u32 = 8;
 
 mod kind {
     pub(super) const DATA: u8 = 0;
@@ -58,6 +60,16 @@ struct Call {
     fields: Fields,
 }
 
+/// A message that the windows do not take whole, on its way in parts.
+#[derive(Debug)]
+struct Partial {
+    stream: u32,
+    /// How much the stream still takes.
+    window: i64,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
 /// A connection. It breaks as a whole: every call in flight is then answered with UNAVAILABLE.
 #[derive(Debug)]
 pub struct Connection {
@@ -79,6 +91,8 @@ pub struct Connection {
     stream_window: i64,
     /// Calls that wait for the window or for a stream.
     waiting: VecDeque<(Method, Vec<u8>, u64)>,
+    /// At most one at a time; the others wait for its end.
+    partial: Option<Partial>,
     /// Received since the last top-up.
     received: u32,
     /// A header block whose CONTINUATION is still to come: its stream, whether it ends it, the bytes so far.
@@ -126,6 +140,7 @@ impl Connection {
             window: WINDOW_DEFAULT,
             stream_window: WINDOW_DEFAULT,
             waiting: VecDeque::new(),
+            partial: None,
             received: 0,
             block: None,
             broken: None,
@@ -188,10 +203,12 @@ impl Connection {
 
     /// Begins a call. What comes back carries `tag`.
     pub fn submit(&mut self, method: Method, message: &[u8], tag: u64) {
-        if self.open < self.streams_max && self.fits(message) && self.waiting.is_empty() {
+        let first = self.waiting.is_empty() && self.partial.is_none();
+        if first && self.open < self.streams_max && self.fits(message) {
             self.write_call(method, message, tag);
         } else {
             self.waiting.push_back((method, message.to_vec(), tag));
+            self.write_waiting();
         }
     }
 
@@ -200,14 +217,28 @@ impl Connection {
         bytes <= self.window && bytes <= self.stream_window
     }
 
-    fn write_call(&mut self, method: Method, message: &[u8], tag: u64) {
+    /// Whether waiting would not help: it is more than a new stream takes, or nothing is open whose end could give back
+    /// some of the connection's window.
+    fn never_fits(&self, message: &[u8]) -> bool {
+        (message.len() + PREFIX_BYTES) as i64 > self.stream_window || self.open == 0
+    }
+
+    /// Writes the headers of a call; gives its stream.
+    fn open_call(&mut self, method: Method, tag: u64) -> u32 {
         let stream = self.oldest + 2 * self.calls.len() as u32;
         let at = self.output.len();
         put_frame_head(&mut self.output, 0, kind::HEADERS, flag::END_HEADERS, stream);
         self.encoder.encode(method, &mut self.output);
         let block = self.output.len() - at - HEAD_BYTES;
         self.output[at + 1..at + 3].copy_from_slice(&(block as u16).to_be_bytes());
+        self.open += 1;
+        let head = self.spare.pop().unwrap_or_default();
+        self.calls.push_back(Some(Call { tag, head, seen: 0, fields: Fields::default() }));
+        stream
+    }
 
+    fn write_call(&mut self, method: Method, message: &[u8], tag: u64) {
+        let stream = self.open_call(method, tag);
         let total = message.len() + PREFIX_BYTES;
         let first = total.min(FRAME_BYTES);
         let end = |left: usize| if left == 0 { flag::END_STREAM } else { 0 };
@@ -223,9 +254,30 @@ impl Connection {
             rest = after;
         }
         self.window -= total as i64;
-        self.open += 1;
-        let head = self.spare.pop().unwrap_or_default();
-        self.calls.push_back(Some(Call { tag, head, seen: 0, fields: Fields::default() }));
+    }
+
+    /// Sends of the message that goes in parts what fits now; whether all of it is sent.
+    fn write_part(&mut self) -> bool {
+        let Some(partial) = &mut self.partial else { return true };
+        loop {
+            let rest = &partial.bytes[partial.sent..];
+            let room = self.window.min(partial.window).clamp(0, FRAME_BYTES as i64) as usize;
+            let part = &rest[..rest.len().min(room)];
+            if part.is_empty() {
+                return false;
+            }
+            let ends = part.len() == rest.len();
+            let flags = if ends { flag::END_STREAM } else { 0 };
+            put_frame_head(&mut self.output, part.len(), kind::DATA, flags, partial.stream);
+            self.output.extend_from_slice(part);
+            self.window -= part.len() as i64;
+            partial.window -= part.len() as i64;
+            partial.sent += part.len();
+            if ends {
+                self.partial = None;
+                return true;
+            }
+        }
     }
 
     /// Sends what waits, as much as the socket takes.
@@ -272,9 +324,22 @@ impl Connection {
     }
 
     fn write_waiting(&mut self) {
-        while self.open < self.streams_max && self.waiting.front().is_some_and(|(_, message, _)| self.fits(message)) {
+        while self.write_part() && self.open < self.streams_max {
+            let Some((_, message, _)) = self.waiting.front() else { break };
+            let fits = self.fits(message);
+            if !fits && !self.never_fits(message) {
+                break;
+            }
             let Some((method, message, tag)) = self.waiting.pop_front() else { break };
-            self.write_call(method, &message, tag);
+            if fits {
+                self.write_call(method, &message, tag);
+                continue;
+            }
+            let mut bytes = vec![0];
+            bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(&message);
+            let stream = self.open_call(method, tag);
+            self.partial = Some(Partial { stream, window: self.stream_window, bytes, sent: 0 });
         }
     }
 
@@ -286,6 +351,7 @@ impl Connection {
             done.push((tag, Answer { status: UNAVAILABLE, message, head, length: 0 }));
         }
         self.open = 0;
+        self.partial = None;
     }
 
     fn take_frames(&mut self, done: &mut Vec<(u64, Answer)>) {
@@ -360,8 +426,15 @@ impl Connection {
                 let code = payload.get(4..).map_or(0, word);
                 return Err(format!("the server closes the connection (GOAWAY, code {code})"));
             }
-            // Streams send less than their first window holds: only the connection's window matters.
-            kind::WINDOW_UPDATE if stream == 0 => self.window += i64::from(word(payload) & WINDOW_MAX),
+            // Of the streams only the one that sends in parts has something left to send.
+            kind::WINDOW_UPDATE => {
+                let more = i64::from(word(payload) & WINDOW_MAX);
+                if stream == 0 {
+                    self.window += more;
+                } else if let Some(partial) = self.partial.as_mut().filter(|partial| partial.stream == stream) {
+                    partial.window += more;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -380,7 +453,13 @@ impl Connection {
                 }
                 setting::HEADER_TABLE_SIZE if value < 4096 => return Err("a header table that shrinks".to_owned()),
                 setting::MAX_CONCURRENT_STREAMS => self.streams_max = value.max(1) as usize,
-                setting::INITIAL_WINDOW_SIZE => self.stream_window = i64::from(value),
+                setting::INITIAL_WINDOW_SIZE => {
+                    let more = i64::from(value) - self.stream_window;
+                    self.stream_window += more;
+                    if let Some(partial) = &mut self.partial {
+                        partial.window += more;
+                    }
+                }
                 _ => {}
             }
         }
@@ -431,6 +510,14 @@ impl Connection {
             return;
         };
         self.open -= 1;
+        if self.partial.as_ref().is_some_and(|partial| partial.stream == stream) {
+            self.partial = None;
+            // Answered before all was sent. A stream that was reset is not reset again.
+            if failure.is_none() {
+                put_frame_head(&mut self.output, 4, kind::RST_STREAM, 0, stream);
+                self.output.extend_from_slice(&CANCEL.to_be_bytes());
+            }
+        }
         while let Some(None) = self.calls.front() {
             self.calls.pop_front();
             self.oldest += 2;

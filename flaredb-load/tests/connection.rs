@@ -168,3 +168,67 @@ fn who_does_not_speak_http2_is_named() {
     assert!(error.contains(&address.to_string()), "{error}");
     thread.join().unwrap();
 }
+
+/// Reads DATA of a stream until so many bytes of it are there; what it says about its end, and the bytes.
+fn await_data(socket: &mut TcpStream, stream: u32, count: usize) -> (u8, Vec<u8>) {
+    let mut all = Vec::new();
+    loop {
+        let (flags, of, payload) = await_frame(socket, 0);
+        assert_eq!(of, stream);
+        all.extend(payload);
+        if all.len() >= count {
+            return (flags, all);
+        }
+    }
+}
+
+#[test]
+fn a_message_beyond_every_window_goes_in_parts() {
+    let (address, thread) = server(&[], |socket| {
+        let (_, mut all) = await_data(socket, 1, 65_535);
+        assert_eq!(all.len(), 65_535, "as much as the windows hold");
+        // The connection's window alone is of no use, and neither is one for another stream.
+        for (stream, more) in [(0, 100_000u32), (3, 100_000), (1, 30_000)] {
+            socket.write_all(&frame(8, 0, stream, &more.to_be_bytes())).unwrap();
+        }
+        all.extend(await_data(socket, 1, 30_000).1);
+        assert_eq!(all.len(), 95_535);
+        // New streams may send 10,000 bytes more from now on, and so may this one.
+        socket.write_all(&frame(4, 0, 0, &[0, 4, 0, 1, 0x27, 0x0f])).unwrap();
+        let (flags, rest) = await_data(socket, 1, 100_005 - all.len());
+        all.extend(rest);
+        assert_eq!((flags, all.len()), (1, 100_005));
+        assert_eq!(all[..5], [0, 0, 1, 0x86, 0xa0]);
+        assert!(all[5..].iter().all(|byte| *byte == 7));
+        // Only then comes the next call.
+        assert_eq!(await_data(socket, 3, 8).1[5..], *b"two");
+        for stream in [1, 3] {
+            socket.write_all(&frame(1, 5, stream, TRAILERS)).unwrap();
+        }
+    });
+    let mut connection = Connection::open(address, PATIENCE).unwrap();
+    connection.submit(Method::Put, &vec![7; 100_000], 1);
+    connection.submit(Method::Put, b"two", 2);
+    let done = answers(&mut connection, 2);
+    assert_eq!(done.iter().map(|(tag, answer)| (*tag, answer.status)).collect::<Vec<_>>(), [(1, 0), (2, 0)]);
+    thread.join().unwrap();
+}
+
+#[test]
+fn what_is_answered_before_it_was_sent_is_cancelled() {
+    let (address, thread) = server(&[], |socket| {
+        await_data(socket, 1, 65_535);
+        socket.write_all(&frame(1, 5, 1, b"\x88\x00\x0bgrpc-status\x018")).unwrap();
+        assert_eq!(await_frame(socket, 3), (0, 1, vec![0, 0, 0, 8]));
+        // The connection's window is all used.
+        socket.write_all(&frame(8, 0, 0, &1_000u32.to_be_bytes())).unwrap();
+        assert_eq!(await_data(socket, 3, 8).1[5..], *b"two");
+        socket.write_all(&frame(1, 5, 3, TRAILERS)).unwrap();
+    });
+    let mut connection = Connection::open(address, PATIENCE).unwrap();
+    connection.submit(Method::Put, &vec![7; 100_000], 1);
+    connection.submit(Method::Put, b"two", 2);
+    let done = answers(&mut connection, 2);
+    assert_eq!(done.iter().map(|(tag, answer)| (*tag, answer.status)).collect::<Vec<_>>(), [(1, 8), (2, 0)]);
+    thread.join().unwrap();
+}

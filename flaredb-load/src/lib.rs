@@ -1,6 +1,6 @@
 //! A load generator for servers that speak etcd v3: one thread, few connections, many gRPC streams on each, requests written
 //! straight into HTTP/2 frames. It is meant to cost a few microseconds an operation, so that on a small machine it measures the
-//! server and not itself; its own CPU time is part of what it reports.
+//! server and not itself; its own CPU time is part of what it reports. Its users are `flarectl bench` and `flaredb-bench`.
 //!
 //! Not a gRPC library: no TLS, no streaming calls, no retries, and of each answer only the first kilobyte is kept.
 
@@ -14,12 +14,16 @@ mod connection;
 mod engine;
 mod hpack;
 mod huffman;
+mod outcome;
 
 pub mod call;
+pub mod work;
 
 pub use call::{Answer, Method};
 pub use connection::{Connection, ask};
-pub use engine::{Edge, Engine, Outcome, Pace, Plan, Workload};
+pub use engine::{Edge, Engine, Pace, Plan, Workload};
+pub use hdrhistogram::Histogram;
+pub use outcome::{Bucket, Outcome};
 
 /// Why no load could be made.
 #[derive(Debug, Clone)]
