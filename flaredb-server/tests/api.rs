@@ -11,6 +11,8 @@
 
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/http2.rs"]
+mod http2;
 #[path = "api/kv.rs"]
 mod kv;
 #[path = "api/others.rs"]

@@ -1,29 +1,13 @@
 //! The store's plain types and the messages on the wire.
 //!
-//! Requests go through their bytes: the message is encoded once, flaredb-kv decodes those bytes with its own decoder, and
-//! the same bytes are proposed. What was checked is then exactly what every member will apply. Byte fields are shared,
-//! not copied.
+//! Only answers are translated: requests are decoded by flaredb-kv from the client's bytes, and the same bytes are proposed.
+//! What was checked is then exactly what every member will apply. Byte fields are shared, not copied.
 
-use bytes::Bytes;
-use flaredb_kv::{
-    DeleteRangeResponse, KeyValue, KvError, PutResponse, RangeRequest, RangeResponse, Response, ResponseBody,
-    TxnResponse,
-};
+use flaredb_kv::{DeleteRangeResponse, KeyValue, PutResponse, RangeResponse, Response, ResponseBody, TxnResponse};
 use flaredb_proto::{etcdserverpb as pb, mvccpb};
 use pb::response_op::Response as OpResponse;
-use prost::Message;
 
 use super::header;
-
-/// The bytes of a request as they are checked, proposed and applied.
-pub(super) fn command(request: &impl Message) -> Bytes {
-    Bytes::from(request.encode_to_vec())
-}
-
-/// Refuses unknown sort orders and targets.
-pub(super) fn range_request(request: &pb::RangeRequest) -> Result<RangeRequest, KvError> {
-    RangeRequest::decode(&command(request))
-}
 
 pub(super) fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
     let KeyValue { key, create_revision, mod_revision, version, value, lease } = kv;
@@ -69,10 +53,24 @@ fn operation(response: Response) -> pb::ResponseOp {
 
 #[cfg(test)]
 mod tests {
-    use flaredb_kv::{Command, CommandKind, CompareResult, CompareTarget, RequestOp, SortOrder, SortTarget};
+    use bytes::Bytes;
+    use flaredb_kv::{
+        Command, CommandKind, CompareResult, CompareTarget, KvError, RangeRequest, RequestOp, SortOrder, SortTarget,
+    };
     use pb::{compare, range_request as range, request_op};
 
+    use prost::Message;
+
     use super::*;
+
+    /// A request's bytes as clients make them.
+    fn command(request: &impl Message) -> Bytes {
+        Bytes::from(request.encode_to_vec())
+    }
+
+    fn range_request(request: &pb::RangeRequest) -> Result<RangeRequest, KvError> {
+        RangeRequest::decode(&command(request))
+    }
 
     fn wire_range() -> pb::RangeRequest {
         pb::RangeRequest {

@@ -3,16 +3,38 @@
 //! What it is not: the semantics of a request (flaredb-kv), or consensus (the driver).
 
 use bytes::Bytes;
-use flaredb_kv::{Command, CommandKind, Limits, RequestOp, Response as Applied, ResponseBody, TxnRequest};
-use flaredb_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, TxnRequest as WireTxn, TxnResponse, kv_server::Kv,
+use flaredb_kv::{
+    Command, CommandKind, Limits, RangeRequest, RequestOp, Response as Applied, ResponseBody, TxnRequest,
 };
-use prost::Message;
-use tonic::{Request, Response, Status};
+use flaredb_proto::etcdserverpb::CompactionResponse;
+use tonic::Status;
 
-use super::{convert, header::Headers, reads::Reads, status};
+use super::{convert, header::Headers, reads::Reads, status, unary};
 use crate::driver::NodeHandle;
+
+/// The service's methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Range,
+    Put,
+    DeleteRange,
+    Txn,
+    Compact,
+}
+
+impl Method {
+    /// By the path of the call. None: another service's, or nobody's.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        match path.strip_prefix("/etcdserverpb.KV/")? {
+            "Range" => Some(Self::Range),
+            "Put" => Some(Self::Put),
+            "DeleteRange" => Some(Self::DeleteRange),
+            "Txn" => Some(Self::Txn),
+            "Compact" => Some(Self::Compact),
+            _ => None,
+        }
+    }
+}
 
 pub(super) struct KvService {
     handle: NodeHandle,
@@ -26,20 +48,67 @@ impl KvService {
         Self { handle, headers, limits, reads }
     }
 
-    /// Checks a write and has it committed and applied.
-    async fn write(&self, kind: CommandKind, request: &impl Message) -> Result<Applied, Status> {
-        let bytes = convert::command(request);
-        let command = Command::decode(kind, &bytes).map_err(status::refused)?;
-        self.propose(&command, bytes).await
+    /// Answers a request message of `method` with a response, framed for gRPC.
+    pub(super) async fn call(&self, method: Method, message: Bytes) -> Result<Bytes, Status> {
+        let kind = match method {
+            Method::Range => return self.range(&message).await,
+            Method::Txn => return self.txn(message).await,
+            Method::Put => CommandKind::Put,
+            Method::DeleteRange => CommandKind::DeleteRange,
+            Method::Compact => CommandKind::Compact,
+        };
+        let command = Command::decode(kind, &message).map_err(status::undecodable)?;
+        let applied = self.propose(&command, message).await?;
+        self.answer(applied)
+    }
+
+    async fn range(&self, message: &Bytes) -> Result<Bytes, Status> {
+        let request = RangeRequest::decode(message).map_err(status::undecodable)?;
+        request.check().map_err(status::refused)?;
+        let reader = if request.serializable {
+            self.handle.serializable_reader().map_err(status::read_failed)?
+        } else {
+            self.handle.linearizable_reader().await.map_err(status::read_failed)?
+        };
+        let header = self.headers.at(reader.applied().revision);
+        let long = !request.range_end.is_empty();
+        // A large answer is written where it is read.
+        let read =
+            move || Ok(reader.range(&request)?.map(|range| unary::encode(&convert::range_response(header, range))));
+        self.reads.run(long, read).await?
+    }
+
+    async fn txn(&self, message: Bytes) -> Result<Bytes, Status> {
+        let txn = TxnRequest::decode(&message).map_err(status::undecodable)?;
+        let applied = if txn.is_read_only() {
+            self.read_only(txn).await?
+        } else {
+            self.propose(&Command::Txn(txn), message).await?
+        };
+        self.answer(applied)
+    }
+
+    fn answer(&self, applied: Applied) -> Result<Bytes, Status> {
+        let header = self.headers.at(applied.revision);
+        match applied.body {
+            ResponseBody::Put(put) => unary::encode(&convert::put_response(header, put)),
+            ResponseBody::DeleteRange(delete) => unary::encode(&convert::delete_response(header, delete)),
+            ResponseBody::Txn(txn) => unary::encode(&convert::txn_response(header, txn)),
+            ResponseBody::Compact => unary::encode(&CompactionResponse { header: Some(header) }),
+            // Ranges are not applied: they are read.
+            ResponseBody::Range(range) => unary::encode(&convert::range_response(header, range)),
+        }
     }
 
     /// The limits, then the space, then the log: what is refused here never takes effect. What frees space is let through.
-    async fn propose(&self, command: &Command, bytes: Bytes) -> Result<Applied, Status> {
+    /// What is proposed are the client's own bytes, in memory of their own: a slice would keep everything alive that the
+    /// connection received around them for as long as the log holds them.
+    async fn propose(&self, command: &Command, message: Bytes) -> Result<Applied, Status> {
         command.check(&self.limits).map_err(status::refused)?;
         if self.handle.has_no_space() && has_put(command) {
             return Err(status::no_space());
         }
-        self.handle.propose(command.kind(), bytes).await.map_err(status::write_failed)
+        self.handle.propose(command.kind(), Bytes::copy_from_slice(&message)).await.map_err(status::write_failed)
     }
 
     /// A transaction that only reads needs no log entry: it is answered from one view.
@@ -74,74 +143,4 @@ fn has_put(command: &Command) -> bool {
 
 fn is_long(op: &RequestOp) -> bool {
     !matches!(op, RequestOp::Range(range) if range.range_end.is_empty())
-}
-
-/// An answer of another kind than the request: our bug, and not the client's concern which.
-fn wrong_kind(body: &ResponseBody) -> Status {
-    tracing::error!(?body, "an answer of another kind than its request");
-    status::internal("an answer of another kind than its request")
-}
-
-#[tonic::async_trait]
-impl Kv for KvService {
-    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
-        let request = convert::range_request(request.get_ref()).map_err(status::refused)?;
-        request.check().map_err(status::refused)?;
-        let reader = if request.serializable {
-            self.handle.serializable_reader().map_err(status::read_failed)?
-        } else {
-            self.handle.linearizable_reader().await.map_err(status::read_failed)?
-        };
-        let header = self.headers.at(reader.applied().revision);
-        let long = !request.range_end.is_empty();
-        let answer = self
-            .reads
-            .run(long, move || Ok(reader.range(&request)?.map(|range| convert::range_response(header, range))));
-        Ok(Response::new(answer.await?))
-    }
-
-    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let applied = self.write(CommandKind::Put, request.get_ref()).await?;
-        match applied.body {
-            ResponseBody::Put(put) => Ok(Response::new(convert::put_response(self.headers.at(applied.revision), put))),
-            other => Err(wrong_kind(&other)),
-        }
-    }
-
-    async fn delete_range(
-        &self,
-        request: Request<DeleteRangeRequest>,
-    ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let applied = self.write(CommandKind::DeleteRange, request.get_ref()).await?;
-        match applied.body {
-            ResponseBody::DeleteRange(delete) => {
-                Ok(Response::new(convert::delete_response(self.headers.at(applied.revision), delete)))
-            }
-            other => Err(wrong_kind(&other)),
-        }
-    }
-
-    async fn txn(&self, request: Request<WireTxn>) -> Result<Response<TxnResponse>, Status> {
-        let bytes = convert::command(request.get_ref());
-        let txn = TxnRequest::decode(&bytes).map_err(status::refused)?;
-        let applied = if txn.is_read_only() {
-            self.read_only(txn).await?
-        } else {
-            self.propose(&Command::Txn(txn), bytes).await?
-        };
-        match applied.body {
-            ResponseBody::Txn(txn) => Ok(Response::new(convert::txn_response(self.headers.at(applied.revision), txn))),
-            other => Err(wrong_kind(&other)),
-        }
-    }
-
-    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
-        let applied = self.write(CommandKind::Compact, request.get_ref()).await?;
-        match applied.body {
-            ResponseBody::Compact => {
-                Ok(Response::new(CompactionResponse { header: Some(self.headers.at(applied.revision)) }))
-            }
-            other => Err(wrong_kind(&other)),
-        }
-    }
 }

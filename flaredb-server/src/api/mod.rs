@@ -1,10 +1,13 @@
 //! The client port: etcd's v3 services over gRPC, the health service and reflection.
 //!
+//! `connection.rs` is HTTP/2, `call.rs` finds who serves a call: KV in `kv.rs`, on the client's bytes; everything else through tonic.
 //! Each service translates between the wire and [`NodeHandle`]; what a request means is flaredb-kv's, whether it is
 //! committed is the driver's. The table of what works is docs/api.md.
 
 mod authority;
+mod call;
 mod cluster;
+mod connection;
 mod convert;
 mod header;
 mod incoming;
@@ -12,21 +15,26 @@ mod kv;
 mod maintenance;
 mod metadata;
 mod reads;
+mod routed;
+mod socket;
 mod status;
+mod unary;
 mod unserved;
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use flaredb_kv::Limits;
 use flaredb_proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
-use tokio::{net::TcpListener, sync::watch};
-use tonic::{service::interceptor::InterceptedService, transport::Server};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tonic::service::{Routes, interceptor::InterceptedService};
 use tonic_health::ServingStatus;
 
 use crate::driver::NodeHandle;
+use call::Services;
+use connection::Patience;
 use header::Headers;
 use incoming::Incoming;
 use metadata::CheckMetadata;
@@ -39,32 +47,21 @@ pub const ETCD_LEVEL: &str = "3.5.0";
 /// A request message may be larger than a command by this many bytes, so that slightly too large ones get etcd's own
 /// error and not the transport's.
 const RECEIVE_HEADROOM_BYTES: usize = 512 * 1024;
-/// The largest answer: what clients can count.
-const SEND_BYTES_MAX: usize = 0x7fff_ffff;
-/// Calls at once on one connection. etcd has no bound; a client beyond it waits, it is not refused.
-const STREAMS_MAX: u32 = 4096;
-/// HTTP/2 flow control, per stream and per connection: answers of usual sizes leave without waiting for the client.
-const WINDOW_BYTES: u32 = 1024 * 1024;
-/// A client that is silent for so long is asked whether it still lives,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// and has so long to answer.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A client says hello within so long.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a client may be silent.
+const PATIENCE: Patience = Patience { silence: Duration::from_secs(60), answer: Duration::from_secs(20) };
 /// On shutdown, calls under way have so long to end.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(3);
-/// Connections that were cut need a turn of the runtime to notice. If that takes so long, something else is wrong.
-const CUT_TIME_MAX: Duration = Duration::from_secs(1);
+/// Services whose health is reported, beside that of the server as a whole (the empty name).
+const HEALTH_OF: [&str; 3] = ["etcdserverpb.KV", "etcdserverpb.Cluster", "etcdserverpb.Maintenance"];
 
-/// The client port could not be served. Our bug, or the runtime's end; never a client's doing.
+/// The client port could not be served. Our bug; never a client's doing.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The descriptor set that was compiled in is damaged.
     #[error("server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// tonic gave up.
-    #[error("client port: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves clients on `listeners` until `shutdown` resolves, then lets calls under way end, for at most three seconds, and
@@ -75,6 +72,57 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(flaredb_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes =
+        Routes::new(health_service).add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+    let services = Arc::new(services(handle, limits, routes));
+    for service in HEALTH_OF {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let mut incoming = Incoming::new(listeners, incoming::connections_max());
+    let mut connections = JoinSet::new();
+    let (stopping, _) = watch::channel(false);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            (stream, place) = incoming.accept() => {
+                let (socket, gathered) = socket::split(stream, HELLO_TIME_MAX, place);
+                let mut stopping = stopping.subscribe();
+                connections.spawn(connection::serve(socket, gathered, Arc::clone(&services), PATIENCE, async move {
+                    // Also when the sender is gone.
+                    let _ = stopping.wait_for(|stopping| *stopping).await;
+                }));
+            }
+            Some(ended) = connections.join_next() => note_end(&ended),
+        }
+    }
+    for service in HEALTH_OF.into_iter().chain([""]) {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+    }
+    // Nobody new: the ports are free.
+    drop(incoming);
+    stopping.send_replace(true);
+    let drained = timeout(DRAIN_TIME_MAX, async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(&ended);
+        }
+    });
+    if drained.await.is_err() {
+        tracing::info!("clients did not finish in time: connections are cut");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// What clients can call; `routes` serves what does not need the node.
+fn services(handle: NodeHandle, limits: Limits, routes: Routes) -> Services {
     let headers = Headers::new(handle.clone());
     let check = CheckMetadata::new(handle.clone());
     let reads = Reads::new();
@@ -85,58 +133,26 @@ pub async fn serve(
             InterceptedService::new(
                 $server::new($service)
                     .max_decoding_message_size(receive_bytes_max)
-                    .max_encoding_message_size(SEND_BYTES_MAX),
+                    .max_encoding_message_size(unary::SEND_BYTES_MAX),
                 check.clone(),
             )
         };
     }
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(flaredb_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let router = Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service!(KvServer, kv::KvService::new(handle.clone(), headers.clone(), limits, reads.clone())))
+    let kv = kv::KvService::new(handle.clone(), headers.clone(), limits, reads.clone());
+    let routes = routes
         .add_service(service!(ClusterServer, cluster::ClusterService::new(handle.clone(), headers.clone())))
         .add_service(service!(MaintenanceServer, maintenance::MaintenanceService::new(handle, headers, reads)))
         .add_service(service!(WatchServer, unserved::WatchService))
         .add_service(service!(LeaseServer, unserved::LeaseService))
-        .add_service(service!(AuthServer, unserved::AuthService))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(service!(AuthServer, unserved::AuthService));
+    Services::new(kv, check, receive_bytes_max, routes)
+}
 
-    for service in ["etcdserverpb.KV", "etcdserverpb.Cluster", "etcdserverpb.Maintenance"] {
-        health.set_service_status(service, ServingStatus::Serving).await;
-    }
-    let (cut, cut_receiver) = watch::channel(false);
-    let (stopping, mut stopping_receiver) = watch::channel(false);
-    let incoming = Incoming::new(listeners, incoming::connections_max(), HELLO_TIME_MAX, cut_receiver);
-    let mut served = pin!(router.serve_with_incoming_shutdown(incoming, async move {
-        shutdown.await;
-        for service in ["", "etcdserverpb.KV", "etcdserverpb.Cluster", "etcdserverpb.Maintenance"] {
-            health.set_service_status(service, ServingStatus::NotServing).await;
-        }
-        stopping.send_replace(true);
-    }));
-    let drained = async move {
-        // An error means that the sender is gone: then `served` is over too.
-        let _ = stopping_receiver.wait_for(|stopping| *stopping).await;
-        tokio::time::sleep(DRAIN_TIME_MAX).await;
-    };
-    tokio::select! {
-        served = &mut served => return Ok(served?),
-        () = drained => tracing::info!("clients did not finish in time: connections are cut"),
-    }
-    cut.send_replace(true);
-    match tokio::time::timeout(CUT_TIME_MAX, served).await {
-        Ok(served) => Ok(served?),
-        Err(_) => Ok(()),
+/// A connection ends with its client. With a panic only if we have a bug, which must not pass unseen.
+fn note_end(ended: &Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a client's connection ended in a bug");
     }
 }

@@ -15,6 +15,8 @@ const TIMED_OUT: &str = "etcdserver: request timed out";
 const STOPPED: &str = "etcdserver: server stopped";
 const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+/// Go's words for it.
+const DEADLINE_EXCEEDED: &str = "context deadline exceeded";
 const INVALID_CLIENT_API_VERSION: &str = "etcdserver: invalid client api version";
 
 /// A refusal by the rules of the store: no effect, now or later.
@@ -33,6 +35,19 @@ pub(super) fn refused(error: KvError) -> Status {
         KvError::LeaseNotFound => Code::NotFound,
     };
     Status::new(code, error.to_string())
+}
+
+/// The bytes of a request are not its message: gRPC's code for that, where [`refused`] would blame what the message says.
+pub(super) fn undecodable(error: KvError) -> Status {
+    match error {
+        KvError::Malformed => internal("the request's bytes are not the message that this method takes"),
+        other => refused(other),
+    }
+}
+
+/// The client's time for this call is over. A write may take effect or not.
+pub(super) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded(DEADLINE_EXCEEDED)
 }
 
 /// A write that was proposed and not answered with success. `LeaderLost` and `Timeout` leave open whether it happened.

@@ -6,7 +6,10 @@ use flaredb_kv::{AppliedState, CommandKind, KvError, KvReader, Response};
 use flaredb_raft::PeerStatus;
 use flaredb_storage::DataReader;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::unconstrained,
+};
 
 /// Requests that may wait for the driver's next turn; what it has taken is bounded by the replica.
 pub(super) const REQUESTS_MAX: usize = 8192;
@@ -96,9 +99,9 @@ impl NodeHandle {
             waiting.settle();
             return Err(error);
         }
-        let outcome = receiver.await;
+        let outcome = answer(receiver).await;
         waiting.settle();
-        outcome.unwrap_or(Err(RequestError::Stopped))
+        outcome
     }
 
     /// A reader that shows every write that was acknowledged anywhere before this call.
@@ -112,9 +115,9 @@ impl NodeHandle {
             waiting.settle();
             return Err(error);
         }
-        let outcome = receiver.await;
+        let outcome = answer(receiver).await;
         waiting.settle();
-        outcome.unwrap_or(Err(RequestError::Stopped))
+        outcome
     }
 
     /// A reader on what this node has applied by now; it may be behind the others. Never waits.
@@ -166,6 +169,11 @@ impl NodeHandle {
         self.shared.counters().requests_over_limit.add(1);
         RequestError::TooManyRequests
     }
+}
+
+/// Not counted against the task's share of a turn: all calls of a connection wait in one task, and are answered in batches.
+async fn answer<T>(receiver: oneshot::Receiver<Result<T, RequestError>>) -> Result<T, RequestError> {
+    unconstrained(receiver).await.unwrap_or(Err(RequestError::Stopped))
 }
 
 /// A ticket that is waited for. Dropped unsettled, it tells the driver that nobody waits any more.

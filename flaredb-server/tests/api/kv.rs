@@ -301,7 +301,7 @@ async fn a_request_beyond_the_limit_is_refused_and_one_at_it_is_not() {
     assert_refused(client.put(sized(REQUEST_BYTES_MAX + 1)).await, Code::InvalidArgument, TOO_LARGE);
     assert_eq!(client.put(sized(REQUEST_BYTES_MAX)).await.unwrap().into_inner().header.unwrap().revision, 2);
     let far = client.put(sized(REQUEST_BYTES_MAX + 600 * 1024)).await.unwrap_err();
-    assert_eq!(far.code(), Code::OutOfRange, "the transport's own refusal: {far}");
+    assert_eq!(far.code(), Code::ResourceExhausted, "the transport's own refusal: {far}");
     assert_eq!(client.range(range("k", "")).await.unwrap().into_inner().count, 1, "the connection goes on");
     node.stop().await;
 }
@@ -351,13 +351,11 @@ async fn a_transaction_that_is_nested_too_deeply_is_refused() {
     let (node, mut client) = start().await;
     let channel = node.connect().await;
     let nested = |depth| (0..depth).fold(Vec::new(), |inner, _| transaction_around(&inner));
-    for depth in [9, 40] {
+    // The last one is beyond what prost would follow; flaredb-kv's decoder does not go there either.
+    for depth in [9, 40, 5_000] {
         let answer = raw::call(channel.clone(), "/etcdserverpb.KV/Txn", nested(depth).into()).await;
         assert_refused(answer, Code::InvalidArgument, "etcdserver: too many operations in txn request");
     }
-    // Beyond what the decoder follows; its own words.
-    let answer = raw::call(channel, "/etcdserverpb.KV/Txn", nested(5_000).into()).await;
-    assert_eq!(answer.unwrap_err().code(), Code::Internal);
     assert_eq!(client.put(put("k", "v")).await.unwrap().into_inner().header.unwrap().revision, 2);
     node.stop().await;
 }
