@@ -28,6 +28,9 @@ const STREAMS_MAX: u32 = 4096;
 const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Of one request's header fields, decoded.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Calls that are taken back before this task has seen them, in one turn. More is an attack, and ends the connection; a program that
+/// gives up all it asked for is none.
+const TAKEN_BACK_UNSEEN_MAX: usize = 1024;
 /// What is left to be written when a connection ends (as a rule why it ends) has so long.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -81,6 +84,7 @@ async fn run(
             .initial_connection_window_size(WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEADER_BYTES_MAX)
+            .max_pending_accept_reset_streams(TAKEN_BACK_UNSEEN_MAX)
             .handshake::<_, Bytes>(socket)
     );
     let mut http2: server::Connection<Socket, Bytes> = poll_fn(|context| {

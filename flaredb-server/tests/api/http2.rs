@@ -149,27 +149,28 @@ async fn metadata_are_checked_on_this_path_too() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_taken_back_frees_its_stream() {
+async fn calls_that_are_taken_back_free_their_streams_and_the_connection_goes_on() {
     let node = start_node_without_quorum().await;
     let stream = TcpStream::connect(node.address).await.unwrap();
     let (mut requests, mut connection) = client::handshake(stream).await.unwrap();
     let mut pings = connection.ping_pong().unwrap();
     tokio::spawn(connection);
-    // More in all than there may be at once.
-    for _ in 0..60 {
+    // More in all than there may be at once; how many the server has seen before they are taken back is left to chance.
+    for _ in 0..20 {
         let mut taken_back = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..300 {
             requests = requests.ready().await.unwrap();
             let (response, mut body) = begin(&mut requests, "Put", &[]);
             body.send_data(put("k", vec![1]), true).unwrap();
             taken_back.push((response, body));
         }
-        // The server has seen the calls: what is reset in bulk before that is taken for an attack, and ends the connection.
-        pings.ping(h2::Ping::opaque()).await.unwrap();
+        tokio::task::yield_now().await;
         for (response, mut body) in taken_back {
             body.send_reset(Reason::CANCEL);
             drop(response);
         }
+        // So that no more than these are unseen, however slow the machine is.
+        pings.ping(h2::Ping::opaque()).await.unwrap();
     }
     requests = timeout(LONG, requests.ready()).await.expect("a stream is free").unwrap();
     let (response, mut body) = begin(&mut requests, "Range", &[]);
