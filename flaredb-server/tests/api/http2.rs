@@ -4,14 +4,13 @@
 use std::{future::poll_fn, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use flaredb_proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse, kv_client::KvClient};
+use flaredb_proto::etcdserverpb::{
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, request_op::Request as Op,
+};
 use h2::{Reason, SendStream, client};
 use http::{Request, Response};
 use prost::Message;
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
 
 use crate::harness::{REQUEST_BYTES_MAX, TestNode, start_node_without_quorum, start_single_node};
@@ -213,23 +212,37 @@ async fn answers_larger_than_the_clients_window_and_the_servers_buffer_arrive_wh
     node.stop().await;
 }
 
-/// The client keeps its connection and has a call that cannot end; another one begins just before the stop.
+/// The client keeps its connection, has a call under way that takes a while, and one that cannot end.
 #[tokio::test]
 async fn a_stop_says_goodbye_lets_calls_end_and_cuts_those_that_cannot() {
     let node = start_single_node().await;
-    let mut client = KvClient::new(node.connect().await);
-    client.put(PutRequest { key: "k".into(), ..Default::default() }).await.unwrap();
-    let mut requests = dial(&node, 1 << 20).await;
+    let stream = TcpStream::connect(node.address).await.unwrap();
+    let (mut requests, mut connection) = client::handshake(stream).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    tokio::spawn(connection);
+    let op = |request| RequestOp { request: Some(request) };
+    let txn = |success| framed(0, &TxnRequest { success, ..Default::default() }.encode_to_vec());
+    for batch in 0..10 {
+        let key = |i| PutRequest { key: format!("{batch}-{i}").into(), ..Default::default() };
+        let (response, mut body) = begin(&mut requests, "Txn", &[]);
+        body.send_data(txn((0..100).map(|i| op(Op::RequestPut(key(i)))).collect()), true).unwrap();
+        assert_eq!(end_of(response).await.0, Code::Ok);
+    }
     // Waits for a message that never comes whole.
     let (stuck, mut half) = begin(&mut requests, "Put", &[]);
     half.send_data(Bytes::from_static(&[0, 0, 0]), false).unwrap();
-    let (response, mut body) = begin(&mut requests, "Put", &[]);
-    body.send_data(put("last", vec![1]), true).unwrap();
+    // Goes over everything a hundred times.
+    let everything =
+        RangeRequest { key: vec![0].into(), range_end: vec![0].into(), count_only: true, ..Default::default() };
+    let (slow, mut body) = begin(&mut requests, "Txn", &[]);
+    body.send_data(txn(vec![op(Op::RequestRange(everything)); 100]), true).unwrap();
+    // The server has both.
+    pings.ping(h2::Ping::opaque()).await.unwrap();
+
     let stop = tokio::spawn(node.stop());
-    assert_eq!(end_of(response).await.0, Code::Ok, "a call under way is answered");
+    assert_eq!(end_of(slow).await.0, Code::Ok, "a call under way is answered");
     let stuck = timeout(LONG, stuck).await.expect("the connection is cut");
     assert!(stuck.is_err(), "{stuck:?}");
     timeout(LONG, stop).await.expect("the stop ends").unwrap();
-    sleep(Duration::from_millis(1)).await;
     assert!(poll_fn(|context| requests.poll_ready(context)).await.is_err(), "the client knows");
 }
