@@ -132,6 +132,15 @@ impl Scene {
         self.step(3, |status| (status.last_index, status.persisted_index, status.recovering) = (2, 2, false))
     }
 
+    /// The leader n1@1 makes an entry that it and n3 have, and that is committed by that.
+    fn commit_with_3(&mut self, new: &RaftLogEntry) -> Seen {
+        self.append(1, std::slice::from_ref(new))?;
+        self.entries(1, 3, 1, at(new.index - 1, 1), std::slice::from_ref(new))?;
+        self.append(3, std::slice::from_ref(new))?;
+        self.accept(3, 1, 1, new.index)?;
+        self.step(1, |status| status.commit_index = new.index)
+    }
+
     fn step(&mut self, node: u64, change: impl FnOnce(&mut PeerStatus)) -> Seen {
         let before = self.statuses[node as usize - 1];
         let mut after = before;
@@ -318,6 +327,22 @@ fn who_lost_its_disk_may_be_sent_a_snapshot_where_logs_are_kept_for_all() {
     s.send(1, 3, 1, snapshot_at_2()).unwrap();
     let refused = s.send(1, 2, 1, snapshot_at_2()).unwrap_err();
     assert_eq!(refused.rule, "truncation");
+}
+
+/// What n3 wrote last, as a leader or from one, may be committed later by others: its copy is not needed for that. (Seed 81929.)
+#[test]
+fn a_replaced_node_does_not_owe_what_a_quorum_of_others_holds() {
+    let mut s = beginning();
+    let last = no_op(3, 1);
+    s.append(1, std::slice::from_ref(&last)).unwrap();
+    s.entries(1, 3, 1, at(2, 1), std::slice::from_ref(&last)).unwrap();
+    s.append(3, std::slice::from_ref(&last)).unwrap();
+    s.replace_disk().unwrap();
+    s.entries(1, 2, 1, at(2, 1), std::slice::from_ref(&last)).unwrap();
+    s.append(2, std::slice::from_ref(&last)).unwrap();
+    s.accept(2, 1, 1, 3).unwrap();
+    s.step(1, |status| status.commit_index = 3).unwrap();
+    s.recover().unwrap();
 }
 
 #[test]
@@ -599,9 +624,16 @@ const CASES: &[(&str, &str, Case)] = &[
         s.step(3, |status| status.state = PeerState::Candidate)
     }),
     ("a replaced node takes itself for whole too early", "recovery", |s| {
+        // Committed by n1 and n3: without n3's copy there is one.
+        s.commit_with_3(&no_op(3, 1))?;
         s.replace_disk()?;
-        s.step(3, |status| status.recovering = true)?;
-        s.step(3, |status| status.recovering = false)
+        s.recover()
+    }),
+    ("a replaced node is told too little", "recovery", |s| {
+        s.commit_with_3(&no_op(3, 1))?;
+        s.replace_disk()?;
+        s.see(&Observed::Crashed { node: 3 })?;
+        s.start(3, 3, hard(1, Some(3)), at(0, 0), &[], Some(at(2, 1)))
     }),
     ("a replaced node gives away a vote again", "vote-durability", |s| {
         s.replace_disk()?;

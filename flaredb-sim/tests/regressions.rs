@@ -55,6 +55,12 @@ fn a_probe_waits_for_the_end_of_a_hand_over() {
     holds(37_374, "a request forwarded to a leader that handed over had no outcome");
 }
 
+/// A false alarm too: what a leader had written when its disk was replaced reached another member late, and was committed without it.
+#[test]
+fn a_replaced_disk_does_not_owe_what_others_committed_without_it() {
+    holds(81_929, "an entry of the former disk's leader was committed in a later term by the two others");
+}
+
 /// Beyond the budget nothing is required but honesty; that nobody goes on by guessing is what the rules look for, this only that
 /// the runs get there: members that halt, that wait without a leader, and that do not know what they promised.
 #[test]

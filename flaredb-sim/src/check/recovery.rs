@@ -1,5 +1,7 @@
 //! I22: a node that lost what it had acknowledged knows it, and neither votes nor asks for votes until its log has reached again
-//! what it lost. A replaced disk owes all that is committed and that the former one held. Judged by what was seen to be durable, whatever the node itself believes.
+//! what it lost. A replaced disk owes all that is committed, that the former one held, and that too few others hold to do without it: what
+//! the former one wrote last as a leader may have been committed by a later leader, and others, after this node was told what it owes.
+//! Judged by what was seen to be durable, whatever the node itself believes.
 
 use super::commit_rule::Committed;
 use super::log::TermLog;
@@ -23,7 +25,7 @@ pub(crate) fn started(
     }
     let lost = start.lost(node, log).then(|| node.durable.last());
     let promise = match &node.former {
-        Some(former) => Some(held_of(committed, former)),
+        Some(former) => Some(owed_by(mirror, committed, id, former)),
         None => node.promise,
     };
     let Some(owed) = promise.max(lost).filter(|owed| log.last() < *owed || lost.is_some()) else { return Ok(()) };
@@ -38,11 +40,15 @@ pub(crate) fn started(
     Ok(())
 }
 
-/// The last committed entry that this log held.
-fn held_of(committed: &Committed, former: &TermLog) -> EntryId {
+/// The last committed entry that this node's former log held and that no quorum of others holds.
+fn owed_by(mirror: &Mirror, committed: &Committed, id: u64, former: &TermLog) -> EntryId {
+    let rests_on_it = |entry: EntryId| {
+        let others = mirror.all().filter(|(other, node)| *other != id && node.durable.holds(entry));
+        others.count() < mirror.quorum()
+    };
     let last = former.last().index.min(committed.last().index);
-    let ids = (1..=last).rev().filter_map(|index| committed.id_at(index));
-    ids.into_iter().find(|id| former.holds(*id)).unwrap_or_default()
+    let entries = (1..=last).rev().filter_map(|index| committed.id_at(index));
+    entries.into_iter().find(|entry| former.holds(*entry) && rests_on_it(*entry)).unwrap_or_default()
 }
 
 pub(crate) fn stepped(
@@ -57,10 +63,11 @@ pub(crate) fn stepped(
         && !after.recovering
         && let Some(former) = &node.former
     {
-        let (owed, has) = (held_of(committed, former), node.durable.last());
+        let (owed, has) = (owed_by(mirror, committed, id, former), node.durable.last());
         if has < owed {
-            let what =
-                format!("n{id} says that it has recovered, its log ends at {has} and its former one held {owed}");
+            let what = format!(
+                "n{id} says that it has recovered, its log ends at {has} and its former one held {owed}, which no quorum of others holds"
+            );
             return Err(violation("recovery", what));
         }
         return Ok(());
