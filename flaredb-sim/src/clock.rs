@@ -14,6 +14,8 @@ pub struct Clock {
     late_us: u64,
     /// The next tick comes at once.
     early: bool,
+    /// When the next tick comes.
+    due: u64,
 }
 
 impl Clock {
@@ -21,7 +23,7 @@ impl Clock {
     pub fn new(tick_us: u64, drift_per_million: u64, draw: &mut Draw) -> Self {
         let drift = draw.between(0, 2 * drift_per_million);
         let period_us = (tick_us * (1_000_000 - drift_per_million + drift) / 1_000_000).max(1);
-        Self { period_us, frozen_until: 0, late_us: 0, early: false }
+        Self { period_us, frozen_until: 0, late_us: 0, early: false, due: 0 }
     }
 
     /// True time between two ticks, if nothing is wrong.
@@ -32,7 +34,13 @@ impl Clock {
     /// When the tick after the one at `now` comes.
     pub fn next_tick(&mut self, now: u64) -> u64 {
         let regular = now + if std::mem::take(&mut self.early) { 1 } else { self.period_us };
-        regular.max(self.frozen_until) + std::mem::take(&mut self.late_us)
+        self.due = regular.max(self.frozen_until) + std::mem::take(&mut self.late_us);
+        self.due
+    }
+
+    /// Until when it does not tick, if that is longer than usual: faults that end do not bring the next tick.
+    pub fn stands_still(&self, now: u64) -> Option<u64> {
+        Some(self.due).filter(|due| *due > now + self.period_us)
     }
 
     /// No ticks until then.

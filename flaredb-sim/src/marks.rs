@@ -61,7 +61,7 @@ marks! {
     AnswerTimeout, ClientGaveUp, ClientCancelled, ClientRefusedByDownNode, ClientCutOff, ClientRequestLost, ClientAnswerLost,
     WriteRefusedByState, TxnRefusedByState,
     // Progress.
-    CoreIsMinorityFree, CoreIsAll, CoreHadDownNode, CoreHadRecovering, OutsideStaysDown, OutsideStaysCut, OutsideIsMute, OutsideIsDeaf, Converged,
+    CoreIsMinorityFree, CoreIsAll, CoreHadDownNode, CoreHadRecovering, CoreClockStoodStill, OutsideStaysDown, OutsideStaysCut, OutsideIsMute, OutsideIsDeaf, Converged,
 }
 
 /// How often each mark was hit in a run, or in many.

@@ -41,10 +41,15 @@ impl World {
         let network = 40 * (settings.network.delay_us + settings.network.jitter_us);
         let requests = u64::from(settings.replica.request_timeout_ticks) * settings.replica.tick_us * 6 / 5 + 4_000_000;
         let margin = disks + network + requests;
-        let deadline = self.now + ELECTIONS * settings.election_timeout_max_us() + margin;
+        let members = || self.nodes.iter().zip(&core).filter(|(_, there)| **there).map(|(node, _)| node);
+        // A clock that was frozen at the healing ticks when the freeze would have ended. A leader without ticks is silent till then.
+        let still_until = members().filter_map(|node| node.clock.stands_still(self.now)).max();
+        self.marks.hit_if(still_until.is_some(), Mark::CoreClockStoodStill);
+        let still_until = still_until.unwrap_or(self.now);
+        let deadline = still_until + ELECTIONS * settings.election_timeout_max_us() + margin;
         // A node that stood still, or is in the last of its slow turns, has not seen yet what time it is, and may step down over it.
-        let slow_until = (0..core.len()).filter(|at| core[*at]).map(|at| self.nodes[at].busy_until).max().unwrap_or(0);
-        let look_from = slow_until.max(self.now) + LOOK_EVERY_US;
+        let slow_until = members().map(|node| node.busy_until).max().unwrap_or(0);
+        let look_from = slow_until.max(still_until) + LOOK_EVERY_US;
         let settles = |world: &Self| match world.now < look_from {
             true => Some("a node has not caught up with what waits for it".to_owned()),
             false => world.unsettled(&core),

@@ -61,6 +61,12 @@ fn a_replaced_disk_does_not_owe_what_others_committed_without_it() {
     holds(81_929, "an entry of the former disk's leader was committed in a later term by the two others");
 }
 
+/// Another false alarm: a leader whose clock had been frozen before the healing was silent for seconds after it.
+#[test]
+fn a_probe_waits_until_every_clock_of_the_core_ticks() {
+    holds(86_762, "the next tick of a clock that was frozen before the healing is not brought forward");
+}
+
 /// Beyond the budget nothing is required but honesty; that nobody goes on by guessing is what the rules look for, this only that
 /// the runs get there: members that halt, that wait without a leader, and that do not know what they promised.
 #[test]
