@@ -59,7 +59,7 @@ impl KvService {
         };
         let command = Command::decode(kind, &message).map_err(status::undecodable)?;
         let applied = self.propose(&command, message).await?;
-        self.answer(applied)
+        self.answer(kind, applied)
     }
 
     async fn range(&self, message: &Bytes) -> Result<Bytes, Status> {
@@ -85,18 +85,22 @@ impl KvService {
         } else {
             self.propose(&Command::Txn(txn), message).await?
         };
-        self.answer(applied)
+        self.answer(CommandKind::Txn, applied)
     }
 
-    fn answer(&self, applied: Applied) -> Result<Bytes, Status> {
+    /// The answer to a request of this kind.
+    fn answer(&self, kind: CommandKind, applied: Applied) -> Result<Bytes, Status> {
         let header = self.headers.at(applied.revision);
-        match applied.body {
-            ResponseBody::Put(put) => unary::encode(&convert::put_response(header, put)),
-            ResponseBody::DeleteRange(delete) => unary::encode(&convert::delete_response(header, delete)),
-            ResponseBody::Txn(txn) => unary::encode(&convert::txn_response(header, txn)),
-            ResponseBody::Compact => unary::encode(&CompactionResponse { header: Some(header) }),
-            // Ranges are not applied: they are read.
-            ResponseBody::Range(range) => unary::encode(&convert::range_response(header, range)),
+        match (kind, applied.body) {
+            (CommandKind::Put, ResponseBody::Put(put)) => unary::encode(&convert::put_response(header, put)),
+            (CommandKind::DeleteRange, ResponseBody::DeleteRange(delete)) => {
+                unary::encode(&convert::delete_response(header, delete))
+            }
+            (CommandKind::Txn, ResponseBody::Txn(txn)) => unary::encode(&convert::txn_response(header, txn)),
+            (CommandKind::Compact, ResponseBody::Compact) => {
+                unary::encode(&CompactionResponse { header: Some(header) })
+            }
+            (_, other) => Err(wrong_kind(&other)),
         }
     }
 
@@ -143,4 +147,10 @@ fn has_put(command: &Command) -> bool {
 
 fn is_long(op: &RequestOp) -> bool {
     !matches!(op, RequestOp::Range(range) if range.range_end.is_empty())
+}
+
+/// An answer of another kind than the request: our bug, and not the client's concern which.
+fn wrong_kind(body: &ResponseBody) -> Status {
+    tracing::error!(?body, "an answer of another kind than its request");
+    status::internal("an answer of another kind than its request")
 }
