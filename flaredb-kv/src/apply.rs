@@ -9,8 +9,9 @@ use bytes::Bytes;
 use crate::{
     AppliedState, ApplyEntry, Batch, Change, Command, CommandKind, CompactRequest, Cursor, DeleteRangeRequest,
     DeleteRangeResponse, KeyValue, KvError, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, Response,
-    ResponseBody, Stop, StoreError, TxnRequest, TxnResponse,
-    layout::{self, APPLIED_KEY, IndexRow, RowHeader, RowRevision},
+    ResponseBody, Stop, StoreError, StoreReader, TxnRequest, TxnResponse,
+    layout::{self, APPLIED_KEY, IndexRow, RowHeader, RowRevision, USER_END, USER_START},
+    newest::{NewestRow, NewestRows},
     overlay::{Overlay, OverlayCursor},
     range,
     scan::{LiveRow, Span, View, scan},
@@ -18,31 +19,58 @@ use crate::{
     txn::{Decision, check_lease},
 };
 
-/// The state of one batch. `C` walks over all user rows of the store as they were before it.
-pub(crate) struct Applier<C> {
-    base: C,
+/// The state of one batch. What is read is the store as it was before it: nothing is written to it meanwhile.
+pub(crate) struct Applier<'k, R: StoreReader> {
+    reader: &'k R,
+    /// Over all user rows; made for the first scan.
+    base: Option<R::Cursor<'k>>,
+    /// For the rows of one key; made for the first search.
+    point: Option<R::Cursor<'k>>,
+    newest: &'k mut NewestRows,
+    /// Of the batch's user rows those of the first `overlaid` changes: they are sorted only when somebody searches.
     overlay: Overlay,
+    overlaid: usize,
     batch: Batch,
     applied: AppliedState,
     /// Changes of the command being executed: the next change's sub revision.
     changes: u32,
 }
 
-impl<C: Cursor> View for Applier<C> {
+impl<'k, R: StoreReader> View for Applier<'k, R> {
     type Cursor<'a>
-        = OverlayCursor<'a, C>
+        = OverlayCursor<'a, R::Cursor<'k>>
     where
         Self: 'a;
 
-    fn cursor(&mut self, _span: &Span) -> Result<OverlayCursor<'_, C>, StoreError> {
-        Ok(OverlayCursor::new(&self.overlay, &mut self.base))
+    fn cursor(&mut self, span: &Span) -> Result<OverlayCursor<'_, R::Cursor<'k>>, StoreError> {
+        self.overlay_batch();
+        let base = if span.is_point() {
+            made(&mut self.point, || self.reader.point_cursor())?
+        } else {
+            made(&mut self.base, || self.reader.cursor(USER_START, USER_END))?
+        };
+        Ok(OverlayCursor::new(&self.overlay, base))
+    }
+
+    fn known(&self, prefix: &[u8]) -> Option<NewestRow> {
+        self.newest.get(prefix)
     }
 }
 
-impl<C: Cursor> Applier<C> {
-    pub(crate) fn new(base: C, applied: AppliedState, entries: usize) -> Self {
+impl<'k, R: StoreReader> Applier<'k, R> {
+    pub(crate) fn new(reader: &'k R, newest: &'k mut NewestRows, applied: AppliedState, entries: usize) -> Self {
         let batch = Batch { changes: Vec::with_capacity(2 * entries + 1) };
-        Self { base, overlay: Overlay::new(), batch, applied, changes: 0 }
+        Self {
+            reader,
+            base: None,
+            point: None,
+            newest,
+            overlay: Overlay::new(),
+            overlaid: 0,
+            batch,
+            applied,
+            changes: 0,
+        }
     }
 
     /// Applies the next entry.
@@ -100,10 +128,27 @@ impl<C: Cursor> Applier<C> {
     /// Takes back everything that the command at hand has written.
     fn undo(&mut self, changes_before: usize) {
         for change in self.batch.changes.drain(changes_before..) {
-            if let Change::Put(key, _) = change {
+            let Change::Put(key, _) = change else { continue };
+            if layout::is_user_row(&key) {
                 self.overlay.remove(&key);
+                if !mutant!(RefusedRowRemembered) {
+                    self.newest.forget(layout::row_prefix(&key));
+                }
             }
         }
+        self.overlaid = self.overlaid.min(changes_before);
+    }
+
+    /// Lays the rows that the batch has written since the last search over the store's.
+    fn overlay_batch(&mut self) {
+        for change in self.batch.changes.iter().skip(self.overlaid) {
+            if let Change::Put(key, row) = change
+                && layout::is_user_row(key)
+            {
+                self.overlay.insert(key.clone(), row.clone());
+            }
+        }
+        self.overlaid = self.batch.changes.len();
     }
 
     fn compact(&mut self, request: &CompactRequest) -> Result<(), KvError> {
@@ -168,7 +213,7 @@ impl<C: Cursor> Applier<C> {
             Some(previous) if put.ignore_value => layout::live_row(header, &previous.value),
             _ => layout::live_row(header, &put.value),
         };
-        self.write(prefix, &put.key, row, previous.as_ref().map(|previous| previous.revision));
+        self.write(prefix, &put.key, row, Some(header), previous.as_ref().map(|previous| previous.revision));
         let prev_kv = previous.filter(|_| put.prev_kv).map(|previous| KeyValue {
             key: put.key.clone(),
             create_revision: previous.header.create_revision,
@@ -189,35 +234,63 @@ impl<C: Cursor> Applier<C> {
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
         for (revision, kv) in &doomed {
-            self.write(layout::user_prefix(&kv.key), &kv.key, layout::tombstone_row(), Some(*revision));
+            self.write(layout::user_prefix(&kv.key), &kv.key, layout::tombstone_row(), None, Some(*revision));
         }
         let deleted = i64::try_from(doomed.len()).unwrap_or(i64::MAX);
         let prev_kvs = if delete.prev_kv { doomed.into_iter().map(|(_, kv)| kv).collect() } else { Vec::new() };
         Ok(DeleteRangeResponse { deleted, prev_kvs })
     }
 
-    /// Adds a change: the row of the key, and its row in the revision index.
-    fn write(&mut self, prefix: Vec<u8>, user_key: &[u8], row: Bytes, replaced: Option<RowRevision>) {
+    /// Adds a change: the row of the key, and its row in the revision index. Without a header it is a deletion.
+    fn write(
+        &mut self,
+        prefix: Vec<u8>,
+        user_key: &[u8],
+        row: Bytes,
+        header: Option<RowHeader>,
+        replaced: Option<RowRevision>,
+    ) {
         let revision = RowRevision { main: self.applied.revision + 1, sub: self.changes };
         self.changes += 1;
-        let tombstone = layout::is_tombstone(&row);
-        let key = layout::user_row_key(prefix, revision);
-        self.overlay.insert(key.clone(), row.clone());
-        self.batch.changes.push(Change::Put(key, row));
-        let index = layout::index_row(&IndexRow { tombstone, replaced, user_key });
+        if header.is_some() || !mutant!(DeletedRowRemembered) {
+            self.newest.put(&prefix, header.map(|header| (revision, header)));
+        }
+        self.batch.changes.push(Change::Put(layout::user_row_key(prefix, revision), row));
+        let index = layout::index_row(&IndexRow { tombstone: header.is_none(), replaced, user_key });
         self.batch.changes.push(Change::Put(layout::index_key(revision), index));
     }
 
     /// The live row of a key, if it has one. All rows at hand are of the newest revision or older.
     fn newest(&mut self, prefix: &[u8], with_value: bool) -> Result<Option<Previous>, StoreError> {
+        let known = self.newest.get(prefix).filter(|_| !mutant!(BatchNotSeen));
+        match known {
+            Some(None) => return Ok(None),
+            Some(Some((revision, header))) if !with_value => {
+                return Ok(Some(Previous { revision, header, value: Bytes::new() }));
+            }
+            _ => {}
+        }
+        let found = self.search(prefix, with_value)?;
+        let row = found.as_ref().map(|found| (found.revision, found.header));
+        assert!(
+            known.is_none_or(|known| known == row) || cfg!(feature = "mutants"),
+            "what is remembered is what is there"
+        );
+        self.newest.put(prefix, row);
+        Ok(found)
+    }
+
+    fn search(&mut self, prefix: &[u8], with_value: bool) -> Result<Option<Previous>, StoreError> {
+        self.overlay_batch();
         let bounds = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
         let added = self.overlay.range::<[u8], _>(bounds).next().filter(|(key, _)| key.starts_with(prefix));
         let added = added.filter(|_| !mutant!(BatchNotSeen));
         let (key, row) = match added {
             Some((key, row)) => (key.as_ref(), row.as_ref()),
             None => {
-                self.base.seek(prefix)?;
-                match self.base.entry().filter(|(key, _)| key.starts_with(prefix)) {
+                let rows = made(&mut self.point, || self.reader.point_cursor())?;
+                rows.seek(prefix)?;
+                match rows.entry().filter(|(key, _)| key.starts_with(prefix)) {
                     Some(entry) => entry,
                     None => return Ok(None),
                 }
@@ -230,6 +303,14 @@ impl<C: Cursor> Applier<C> {
             value: if with_value { Bytes::copy_from_slice(value) } else { Bytes::new() },
         }))
     }
+}
+
+/// What is made when it is first needed.
+fn made<T>(slot: &mut Option<T>, make: impl FnOnce() -> Result<T, StoreError>) -> Result<&mut T, StoreError> {
+    Ok(match slot {
+        Some(made) => made,
+        none => none.insert(make()?),
+    })
 }
 
 /// The row that a put replaces.

@@ -20,6 +20,7 @@ pub fn run<S: OrderedStore>(make: impl Fn() -> S) {
     keys_sort_as_bytes(make());
     bounds_are_kept(make());
     a_seek_lands_at_or_after_its_key(make());
+    a_point_cursor_shows_the_rows_of_one_key(make());
     a_cursor_is_one_state(make());
     readers_see_later_writes(make());
     clones_read_on_other_threads(make());
@@ -104,6 +105,34 @@ fn a_seek_lands_at_or_after_its_key<S: OrderedStore>(mut store: S) {
     assert_eq!(entry(&cursor), Some(row(b"f", b"f")), "a step after a seek");
     cursor.seek(b"a").unwrap();
     assert_eq!(entry(&cursor), Some(row(b"b", b"b")), "seeks go backwards too");
+}
+
+fn a_point_cursor_shows_the_rows_of_one_key<S: OrderedStore>(mut store: S) {
+    // User rows as the layout has them: two of key k, one of key k 00, one of kk.
+    let keys: [&[u8]; 4] =
+        [b"uk\0\0aaaaaaaaaaaa", b"uk\0\0bbbbbbbbbbbb", b"uk\0\xff\0\0aaaaaaaaaaaa", b"ukk\0\0\0\0\0\0\0\0\0\0\0\0\0\0"];
+    write(&mut store, &keys.map(|key| put(key, key)));
+    let reader = store.reader();
+    let mut cursor = reader.point_cursor().unwrap();
+    let found = |cursor: &S::Reader| -> Vec<Option<(Vec<u8>, Vec<u8>)>> {
+        let mut cursor = cursor.point_cursor().unwrap();
+        let mut found = Vec::new();
+        for target in [b"uk\0\0".as_slice(), b"uk\0\0b", b"uk\0\xff\0\0", b"ukk\0\0"] {
+            cursor.seek(target).unwrap();
+            found.push(entry(&cursor));
+        }
+        found
+    };
+    let expected = [keys[0], keys[1], keys[2], keys[3]].map(|key| Some(row(key, key)));
+    assert_eq!(found(&reader), expected);
+    cursor.seek(b"uk\0\0").unwrap();
+    cursor.next().unwrap();
+    assert_eq!(entry(&cursor), Some(row(keys[1], keys[1])), "a step to the next row of the key");
+    for absent in [b"uj\0\0".as_slice(), b"uk\0\xff\0\xff\0\0", b"ukkk\0\0"] {
+        cursor.seek(absent).unwrap();
+        let there = entry(&cursor);
+        assert!(there.is_none_or(|(key, _)| !key.starts_with(absent)), "nothing with this prefix is there");
+    }
 }
 
 fn a_cursor_is_one_state<S: OrderedStore>(mut store: S) {

@@ -141,6 +141,29 @@ pub(crate) fn split_user_row(key: &[u8]) -> Result<(&[u8], RowRevision), StoreEr
     Ok((prefix, RowRevision { main, sub }))
 }
 
+/// What all rows of the same user key begin with, and no others; of any other row its whole key. For stores that keep an
+/// index of prefixes: see [`crate::StoreReader::point_cursor`]. The prefix of a prefix is itself.
+pub fn row_prefix(key: &[u8]) -> &[u8] {
+    if key.first() != Some(&USER) {
+        return key;
+    }
+    let mut from = 1;
+    // To the first 00 that is not followed by FF.
+    while let Some(zero) = key.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == 0)) {
+        let end = from + zero + 2;
+        match key.get(..end) {
+            Some(prefix) if prefix.last() != Some(&0xff) => return prefix,
+            _ => from = end,
+        }
+    }
+    key
+}
+
+/// True for the key of a user row, among keys that this crate made: only these share prefixes.
+pub fn is_user_row(key: &[u8]) -> bool {
+    key.first() == Some(&USER)
+}
+
 /// The user key that a row's prefix stands for.
 pub(crate) fn user_key(prefix: &[u8]) -> Result<Bytes, StoreError> {
     let damaged = || damaged("user row", prefix);

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
+use crate::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader, row_prefix};
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -34,6 +34,9 @@ pub struct MemoryCursor {
     start: Bytes,
     end: Bytes,
     at: Option<(Bytes, Bytes)>,
+    /// Shows only entries with the prefix of the last seek: as much as a store may leave out.
+    same_prefix: bool,
+    prefix: Bytes,
 }
 
 impl MemoryStore {
@@ -93,7 +96,11 @@ impl StoreReader for MemoryReader {
 
     fn cursor(&self, start: &[u8], end: &[u8]) -> Result<MemoryCursor, StoreError> {
         let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
-        Ok(MemoryCursor { rows: current(&self.rows), start, end, at: None })
+        Ok(MemoryCursor { rows: current(&self.rows), start, end, at: None, same_prefix: false, prefix: Bytes::new() })
+    }
+
+    fn point_cursor(&self) -> Result<MemoryCursor, StoreError> {
+        Ok(MemoryCursor { same_prefix: true, ..self.cursor(&[], &[])? })
     }
 }
 
@@ -101,14 +108,18 @@ impl MemoryCursor {
     fn settle(&mut self, from: Bound<&[u8]>) {
         let end = &self.end;
         let found = self.rows.range::<[u8], _>((from, Bound::Unbounded)).next();
-        self.at =
-            found.filter(|(key, _)| end.is_empty() || *key < end).map(|(key, value)| (key.clone(), value.clone()));
+        let found = found.filter(|(key, _)| end.is_empty() || *key < end);
+        let found = found.filter(|(key, _)| !self.same_prefix || row_prefix(key) == self.prefix);
+        self.at = found.map(|(key, value)| (key.clone(), value.clone()));
     }
 }
 
 impl Cursor for MemoryCursor {
     fn seek(&mut self, key: &[u8]) -> Result<(), StoreError> {
         let start = self.start.clone();
+        if self.same_prefix {
+            self.prefix = Bytes::copy_from_slice(row_prefix(key));
+        }
         self.settle(Bound::Included(key.max(start.as_ref())));
         Ok(())
     }

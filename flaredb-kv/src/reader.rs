@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     AppliedState, ContentHash, KvError, RangeRequest, RangeResponse, RequestOp, Response, ResponseBody, Stop,
-    StoreError, StoreReader, TxnRequest, TxnResponse, hash, range,
+    StoreError, StoreReader, TxnRequest, TxnResponse, hash,
+    newest::NewestRow,
+    range,
     scan::{Span, View},
     settle,
     txn::Decision,
@@ -31,7 +33,11 @@ impl<R: StoreReader> View for StoreView<'_, R> {
         Self: 'a;
 
     fn cursor(&mut self, span: &Span) -> Result<R::Cursor<'_>, StoreError> {
-        self.0.cursor(&span.start, &span.end)
+        if span.is_point() { self.0.point_cursor() } else { self.0.cursor(&span.start, &span.end) }
+    }
+
+    fn known(&self, _prefix: &[u8]) -> Option<NewestRow> {
+        None
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::{
     Cursor, KeyValue, StoreError,
     layout::{self, RowHeader, RowRevision, USER_END},
+    newest::NewestRow,
 };
 
 /// A seek costs about as much as this many steps.
@@ -22,6 +23,8 @@ pub(crate) trait View {
         Self: 'a;
     /// A cursor for rows within the span. It may see rows outside of it.
     fn cursor(&mut self, span: &Span) -> Result<Self::Cursor<'_>, StoreError>;
+    /// The newest row of the key with this prefix, if it is known without a search.
+    fn known(&self, prefix: &[u8]) -> Option<NewestRow>;
 }
 
 /// A set of neighbouring user keys, as bounds of their rows.
@@ -46,6 +49,11 @@ impl Span {
             end => (layout::user_prefix(end), false),
         };
         Self { start, end, point }
+    }
+
+    /// True if the span is one key, which may not exist.
+    pub(crate) fn is_point(&self) -> bool {
+        self.point
     }
 }
 

@@ -45,6 +45,10 @@ pub trait StoreReader: Clone + Send + Sync + 'static {
     /// A cursor over keys in `[start, end)`, on one consistent view, positioned nowhere: call `seek` first.
     /// An empty `end` means no upper bound.
     fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Self::Cursor<'_>, StoreError>;
+    /// A cursor for looking at one key's versions at a time: after a seek only entries whose key has the same
+    /// [`crate::row_prefix`] as the key that was sought are sure to be shown, others may be left out. A store may so pass over
+    /// files that hold none of them.
+    fn point_cursor(&self) -> Result<Self::Cursor<'_>, StoreError>;
 }
 
 /// Walks over sorted keys.

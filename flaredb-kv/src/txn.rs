@@ -98,11 +98,16 @@ fn check_range(range: &RangeRequest, current: i64, compact_revision: i64) -> Res
 fn check_put<V: View>(put: &PutRequest, view: &mut V, current: i64) -> Result<(), Stop> {
     if put.ignore_value || put.ignore_lease {
         let span = Span::new(&put.key, b"");
-        let mut exists = false;
-        scan(&mut view.cursor(&span)?, &span, current, |_| {
-            exists = true;
-            Ok(ControlFlow::Break(()))
-        })?;
+        let exists = if let Some(known) = view.known(&span.start) {
+            known.is_some()
+        } else {
+            let mut exists = false;
+            scan(&mut view.cursor(&span)?, &span, current, |_| {
+                exists = true;
+                Ok(ControlFlow::Break(()))
+            })?;
+            exists
+        };
         if !exists {
             return Err(KvError::KeyNotFound.into());
         }
@@ -120,6 +125,19 @@ pub(crate) fn check_lease(lease: i64) -> Result<(), KvError> {
 /// comparison fails there, even "not equal": a missing value is not an empty one.
 fn holds<V: View>(compare: &Compare, view: &mut V, current: i64) -> Result<bool, StoreError> {
     let span = Span::new(&compare.key, &compare.range_end);
+    let absent = LiveRow {
+        prefix: &[],
+        revision: RowRevision::default(),
+        header: RowHeader { create_revision: 0, version: 0, lease: 0 },
+        value: &[],
+    };
+    if span.is_point()
+        && !matches!(compare.target, CompareTarget::Value(_))
+        && let Some(known) = view.known(&span.start)
+    {
+        let row = known.map_or(absent, |(revision, header)| LiveRow { revision, header, prefix: &[], value: &[] });
+        return Ok(holds_for(compare, &row));
+    }
     let (mut found, mut holds) = (false, true);
     scan(&mut view.cursor(&span)?, &span, current, |row| {
         found = true;
@@ -129,12 +147,6 @@ fn holds<V: View>(compare: &Compare, view: &mut V, current: i64) -> Result<bool,
     if found {
         return Ok(holds);
     }
-    let absent = LiveRow {
-        prefix: &[],
-        revision: RowRevision::default(),
-        header: RowHeader { create_revision: 0, version: 0, lease: 0 },
-        value: &[],
-    };
     Ok(!matches!(compare.target, CompareTarget::Value(_)) && holds_for(compare, &absent))
 }
 

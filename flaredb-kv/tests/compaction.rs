@@ -212,6 +212,10 @@ impl StoreReader for CountingReader {
         self.1.cursors.fetch_add(1, Ordering::Relaxed);
         Ok(CountingCursor(self.0.cursor(start, end)?, self.1.clone()))
     }
+    fn point_cursor(&self) -> Result<CountingCursor, StoreError> {
+        self.1.cursors.fetch_add(1, Ordering::Relaxed);
+        Ok(CountingCursor(self.0.point_cursor()?, self.1.clone()))
+    }
 }
 
 impl Cursor for CountingCursor {

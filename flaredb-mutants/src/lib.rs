@@ -105,6 +105,8 @@ mutants! {
     FailedTxnLeavesTrace "B42" Safety "what a refused transaction wrote before it failed stays"
     CompactedReadAnswered "I31" Safety "a read below the compacted revision is answered from what is left"
     CompactionRemovesLive "I31" Safety "physical compaction removes the newest row of a key"
+    RefusedRowRemembered "B42" Safety "the newest row of a key is remembered as a refused transaction wrote it"
+    DeletedRowRemembered "I29" Safety "a deleted key is remembered as it was before"
     BatchNotSeen "I29" Safety "a put does not see the puts of its own batch"
 }
 

@@ -228,13 +228,23 @@ impl OrderedStore for DataStore {
     fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let cf = self.inner.cf();
         let mut changes = WriteBatch::default();
-        for change in &batch.changes {
+        // In the order of their keys: the memtable then begins its search where the last row went. Of changes to one key the
+        // last one still comes last.
+        let mut sorted: Vec<&Change> = batch.changes.iter().collect();
+        sorted.sort_by(|a, b| key_of(a).cmp(key_of(b)));
+        for change in sorted {
             match change {
                 Change::Put(key, value) => changes.put_cf(cf, key, value),
                 Change::Delete(key) => changes.delete_cf(cf, key),
             }
         }
         self.inner.db.write_opt(changes, &self.unlogged).map_err(|error| self.inner.broken(error))
+    }
+}
+
+fn key_of(change: &Change) -> &[u8] {
+    match change {
+        Change::Put(key, _) | Change::Delete(key) => key,
     }
 }
 
@@ -252,6 +262,7 @@ impl DataReader {
     /// A cursor over all rows, for whoever copies them: what it reads does not push anything out of the block cache.
     pub fn scan(&self) -> DataCursor<'_> {
         let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
         options.fill_cache(false);
         options.set_readahead_size(SCAN_READAHEAD_BYTES);
         let rows = self.inner.db.raw_iterator_cf_opt(self.inner.cf(), options);
@@ -270,12 +281,21 @@ impl StoreReader for DataReader {
 
     fn cursor(&self, start: &[u8], end: &[u8]) -> Result<DataCursor<'_>, StoreError> {
         let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
         options.set_iterate_lower_bound(start);
         if !end.is_empty() {
             options.set_iterate_upper_bound(end);
         }
         let rows = self.inner.db.raw_iterator_cf_opt(self.inner.cf(), options);
         Ok(DataCursor { inner: &self.inner, rows, start: start.to_vec() })
+    }
+
+    /// Asks the filters: files, and rows in memory, that hold no row of the key are passed over.
+    fn point_cursor(&self) -> Result<DataCursor<'_>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_prefix_same_as_start(true);
+        let rows = self.inner.db.raw_iterator_cf_opt(self.inner.cf(), options);
+        Ok(DataCursor { inner: &self.inner, rows, start: Vec::new() })
     }
 }
 

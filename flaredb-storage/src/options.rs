@@ -1,8 +1,20 @@
 //! What the two databases are opened with, and why. The measurements behind the figures are in docs/storage.md.
 
 use crate::layout::{DATA_CF, RAFT_LOG_CF, RAFT_STATE_CF};
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    SliceTransform,
+};
 use std::time::Duration;
+
+/// The extractor's name in the files: another name, and RocksDB reads their filters no more.
+const ROW_PREFIX: &str = "flaredb.row_prefix.1";
+/// Of a memtable's bytes: 26 bits for each of its rows of 350 bytes.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.01;
+
+/// Flushed files that are merged into the next level at once. Each merge rewrites the level below as well, so that many small
+/// files at a time cost less; what a search pays for them is little, as most are passed over by their filters.
+const LEVEL_0_FILES: i32 = 8;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -82,7 +94,7 @@ pub(crate) fn log_db_options(options: &LogOptions, create: bool) -> Result<Optio
 pub(crate) fn log_cf_descriptors(options: &LogOptions) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     // Large enough never to fill before the WAL does: the memtable needs at most 1.4 times a record's WAL bytes.
-    let mut log = cf_options(&cache, options.wal_bytes.saturating_mul(2), 16 * KIB);
+    let mut log = cf_options(&table_options(&cache, 16 * KIB), options.wal_bytes.saturating_mul(2));
     log.set_compression_type(DBCompressionType::None);
     // The log is never held up by its own compaction. What compaction does here is drop truncated entries.
     log.set_level_zero_file_num_compaction_trigger(4);
@@ -91,7 +103,7 @@ pub(crate) fn log_cf_descriptors(options: &LogOptions) -> Vec<ColumnFamilyDescri
     log.set_soft_pending_compaction_bytes_limit(0);
     log.set_hard_pending_compaction_bytes_limit(0);
     log.set_max_write_buffer_number(4);
-    let mut state = cf_options(&cache, options.wal_bytes.saturating_mul(2), 4 * KIB);
+    let mut state = cf_options(&table_options(&cache, 4 * KIB), options.wal_bytes.saturating_mul(2));
     state.set_compression_type(DBCompressionType::None);
     state.set_level_zero_slowdown_writes_trigger(100_000);
     state.set_level_zero_stop_writes_trigger(100_000);
@@ -109,13 +121,26 @@ pub(crate) fn data_db_options(options: &DataOptions, create: bool) -> Result<Opt
 
 /// The state machine's column family. One only: its flush is then atomic, rows and applied index together.
 ///
-/// No bloom filter: a current value is found by seeking to `key | falling revision`, which a whole-key filter cannot answer,
-/// and a prefix filter would need an extractor that knows the state machine's key escaping.
+/// A current value is found by seeking to `key | falling revision`. Bloom filters over what a user key's rows begin with say
+/// which files and memtables need not be looked at. Only [`flaredb_kv::StoreReader::point_cursor`] asks them: every other
+/// cursor must be opened with total order.
 pub(crate) fn data_cf_descriptor(options: &DataOptions) -> ColumnFamilyDescriptor {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
-    let mut data = cf_options(&cache, options.memtable_bytes, 8 * KIB);
+    let mut table = table_options(&cache, 8 * KIB);
+    table.set_bloom_filter(10.0, false);
+    table.set_whole_key_filtering(false);
+    let mut data = cf_options(&table, options.memtable_bytes);
+    data.set_prefix_extractor(SliceTransform::create(
+        ROW_PREFIX,
+        flaredb_kv::row_prefix,
+        Some(flaredb_kv::is_user_row),
+    ));
+    data.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     data.set_compression_type(DBCompressionType::Lz4);
     data.set_max_write_buffer_number(3);
+    data.set_level_zero_file_num_compaction_trigger(LEVEL_0_FILES);
+    data.set_level_zero_slowdown_writes_trigger(3 * LEVEL_0_FILES);
+    data.set_level_zero_stop_writes_trigger(5 * LEVEL_0_FILES);
     ColumnFamilyDescriptor::new(DATA_CF, data)
 }
 
@@ -141,15 +166,19 @@ fn common_db_options(create: bool, more: &str) -> Result<Options, rocksdb::Error
     Ok(db)
 }
 
-fn cf_options(cache: &Cache, memtable_bytes: usize, block_bytes: usize) -> Options {
+fn table_options(cache: &Cache, block_bytes: usize) -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(block_bytes);
     table.set_cache_index_and_filter_blocks(true);
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table
+}
+
+fn cf_options(table: &BlockBasedOptions, memtable_bytes: usize) -> Options {
     let mut cf = Options::default();
-    cf.set_block_based_table_factory(&table);
+    cf.set_block_based_table_factory(table);
     cf.set_write_buffer_size(memtable_bytes);
     cf.set_arena_block_size((memtable_bytes / 16).clamp(64 * KIB, MIB));
     cf

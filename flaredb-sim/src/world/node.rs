@@ -178,6 +178,16 @@ impl Node {
     }
 }
 
+/// Each node remembers another number of keys' newest rows: none, fewer than there are, and as many as production. Their
+/// content must not differ.
+pub(crate) fn remembering(kv: Kv<MemoryStore>, at: usize) -> Kv<MemoryStore> {
+    match at {
+        0 => kv.remember_keys(0),
+        1 => kv.remember_keys(8),
+        _ => kv,
+    }
+}
+
 impl World {
     /// The process starts from what its disk holds.
     pub(crate) fn start(&mut self, at: usize) {
@@ -195,7 +205,7 @@ impl World {
             Err(OpenError::Disk(error)) => return self.start_failed(at, &error),
         };
         let kv = match Kv::open(opened.store.clone()) {
-            Ok(kv) => kv,
+            Ok(kv) => remembering(kv, at),
             Err(error) => return self.halt(at, &error.to_string()),
         };
         let Opened {

@@ -1,6 +1,6 @@
 //! Snapshots between nodes: the sender's state machine as it is, on its way to another node, and its installation there.
 
-use super::node::Arrived;
+use super::node::{Arrived, remembering};
 use super::{Gone, Happening, World, id_of};
 use crate::faults::FaultKind;
 use crate::marks::Mark;
@@ -116,7 +116,7 @@ impl World {
         let (_, image) = staged.swap_remove(place);
         self.point(at, Mark::CrashBeforeInstall)?;
         let kv = match Kv::open(image.clone()) {
-            Ok(kv) => kv,
+            Ok(kv) => remembering(kv, at),
             Err(error) => return Err(self.fail(at, &error.to_string())),
         };
         if let Err(error) = self.nodes[at].disk.install_image(snapshot, kv.applied(), image) {
