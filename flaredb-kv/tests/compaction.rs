@@ -18,8 +18,8 @@ use std::sync::{
 use bytes::Bytes;
 use common::*;
 use flaredb_kv::{
-    Batch, Command, CompactProgress, Cursor, Kv, KvError, MemoryCursor, MemoryReader, MemoryStore, OrderedStore,
-    StoreError, StoreReader,
+    Batch, Command, CompactProgress, Compare, CompareResult, CompareTarget, Cursor, Kv, KvError, MemoryCursor,
+    MemoryReader, MemoryStore, OrderedStore, StoreError, StoreReader, TxnRequest,
 };
 
 #[test]
@@ -256,6 +256,34 @@ fn a_point_get_is_one_seek() {
     taken();
     assert_eq!(db.range(range("absent", "")).unwrap().count, 0);
     assert_eq!(taken(), (1, 1, 0));
+}
+
+#[test]
+fn a_put_or_a_comparison_of_a_remembered_key_does_not_ask_the_store() {
+    let (mut db, taken) = counting();
+    db.put("a", "");
+    db.delete("gone", "");
+    taken();
+    for _ in 0..3 {
+        db.put("a", "");
+    }
+    assert_eq!(taken(), (0, 0, 0));
+    let txn = TxnRequest {
+        compare: vec![Compare {
+            result: CompareResult::Equal,
+            target: CompareTarget::Version(4),
+            key: bytes("a"),
+            range_end: bytes(""),
+        }],
+        success: vec![op_put("a", "")],
+        failure: Vec::new(),
+    };
+    assert!(db.txn(txn).unwrap().1.succeeded);
+    assert_eq!(taken(), (0, 0, 0));
+    db.put("new", "");
+    assert_eq!(taken(), (1, 1, 0), "what is not remembered is searched, once");
+    db.put("new", "");
+    assert_eq!(taken(), (0, 0, 0));
 }
 
 #[test]

@@ -492,9 +492,10 @@ fn history(seed: u64, steps: usize) -> BTreeMap<String, usize> {
 /// The whole history again: in one batch, one by one, and with all compaction done.
 fn replays_agree(seed: u64, entries: &[ApplyEntry], kv: &mut Kv<MemoryStore>, model: &Model) {
     let mut outcomes = Vec::new();
-    let mut at_once = Kv::open(MemoryStore::new()).unwrap();
+    // How many keys are remembered changes nothing either.
+    let mut at_once = Kv::open(MemoryStore::new()).unwrap().remember_keys(8);
     at_once.apply(entries, &mut outcomes).unwrap();
-    let mut one_by_one = Kv::open(MemoryStore::new()).unwrap();
+    let mut one_by_one = Kv::open(MemoryStore::new()).unwrap().remember_keys(0);
     let mut single = Vec::new();
     for (entry, wanted) in entries.iter().zip(&outcomes) {
         one_by_one.apply(std::slice::from_ref(entry), &mut single).unwrap();

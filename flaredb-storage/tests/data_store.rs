@@ -94,6 +94,39 @@ fn a_batch_is_applied_in_order_and_read_in_bounds() {
     assert_eq!(rows(&reader, "x", "a", "x"), [], "crossed bounds hold nothing");
 }
 
+/// Files with filters, and one that was written before there were any rows of most keys.
+#[test]
+fn a_point_cursor_finds_each_key_in_files_and_memory() {
+    let dir = tempdir().unwrap();
+    let mut store = open(dir.path());
+    let row_key = |key: usize, version: u8| -> Vec<u8> {
+        let mut row = format!("ukey{key}").into_bytes();
+        row.extend_from_slice(&[0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff - version, 0, 0, 0, 0]);
+        row
+    };
+    for version in 0..5_u8 {
+        // Key k has a version in every file but those that it is a multiple of.
+        let here = (0..2000).filter(|key| key % (usize::from(version) + 2) != 0);
+        store.write(&Batch { changes: here.map(|key| put(row_key(key, version), vec![version])).collect() }).unwrap();
+        if version < 4 {
+            store.flusher().flush().unwrap();
+        }
+    }
+    let reader = store.reader();
+    let mut point = reader.point_cursor().unwrap();
+    let mut all = reader.cursor(b"", b"").unwrap();
+    for key in 0..2000 {
+        let newest = (0..5_u8).rev().find(|version| key % (usize::from(*version) + 2) != 0);
+        let prefix = format!("ukey{key}\0\0").into_bytes();
+        point.seek(&prefix).unwrap();
+        let found = point.entry().filter(|(row, _)| row.starts_with(&prefix));
+        assert_eq!(found.map(|(_, value)| value[0]), newest, "key {key}");
+        all.seek(&prefix).unwrap();
+        let by_scan = all.entry().filter(|(row, _)| row.starts_with(&prefix));
+        assert_eq!(by_scan, found, "key {key}");
+    }
+}
+
 #[test]
 fn a_cursor_keeps_its_view() {
     let dir = tempdir().unwrap();
