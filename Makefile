@@ -77,7 +77,7 @@ golden: ## rewrite the golden scripts' output after an intended change; read the
 
 # bench/ is a workspace of its own, built apart from the servers.
 BENCH_TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR)-bench,target/bench)
-bench: build ## FlareDB and etcd side by side, 35 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
+bench: build ## FlareDB and etcd side by side, 17 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
 	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	$(if $(ETCD),ETCD="$(abspath $(ETCD))") "$(BENCH_TARGET)/release/flaredb-bench" \
 	    --flaredb "$${CARGO_TARGET_DIR:-target}/release/flaredb" $(BENCH_FLAGS)
