@@ -10,6 +10,10 @@ use flaredb_server::{
 use std::{collections::BTreeMap, env, io, io::Write, process::ExitCode};
 use tokio::{runtime, sync::mpsc};
 
+/// For RocksDB as well, under malloc's name. Scans, whose answers are large, gain most: docs/benchmarks.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const WRONG_FLAGS: u8 = 2;
 /// Of `inspect`, whose 1 says that something is damaged.
 const CANNOT_LOOK: u8 = 2;

@@ -16,6 +16,9 @@ const MEMTABLE_BLOOM_RATIO: f64 = 0.01;
 /// files at a time cost less; what a search pays for them is little, as most are passed over by their filters.
 const LEVEL_0_FILES: i32 = 8;
 
+/// RocksDB's default.
+const LEVELS: usize = 7;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -57,18 +60,25 @@ pub struct DataOptions {
     pub block_cache_bytes: usize,
     /// Open SST files kept; -1 for all of them.
     pub open_files_max: i32,
+    /// Keys whose newest row is remembered, so that a put need not search for it: about 130 bytes each, with keys of 40 bytes.
+    pub remembered_keys: usize,
 }
 
 impl Default for DataOptions {
     fn default() -> Self {
-        Self { memtable_bytes: 32 * MIB, block_cache_bytes: 128 * MIB, open_files_max: 1024 }
+        Self {
+            memtable_bytes: 64 * MIB,
+            block_cache_bytes: 96 * MIB,
+            open_files_max: 1024,
+            remembered_keys: 256 * 1024,
+        }
     }
 }
 
 impl DataOptions {
     /// For several nodes in one process on a developer's machine.
     pub fn small() -> Self {
-        Self { memtable_bytes: 4 * MIB, block_cache_bytes: 4 * MIB, open_files_max: 64 }
+        Self { memtable_bytes: 4 * MIB, block_cache_bytes: 4 * MIB, open_files_max: 64, remembered_keys: 16 * 1024 }
     }
 }
 
@@ -96,8 +106,9 @@ pub(crate) fn log_cf_descriptors(options: &LogOptions) -> Vec<ColumnFamilyDescri
     // Large enough never to fill before the WAL does: the memtable needs at most 1.4 times a record's WAL bytes.
     let mut log = cf_options(&table_options(&cache, 16 * KIB), options.wal_bytes.saturating_mul(2));
     log.set_compression_type(DBCompressionType::None);
-    // The log is never held up by its own compaction. What compaction does here is drop truncated entries.
-    log.set_level_zero_file_num_compaction_trigger(4);
+    // The log is never held up by its own compaction. What compaction does here is drop truncated entries: the more files it
+    // takes, the more of what is in them has been truncated.
+    log.set_level_zero_file_num_compaction_trigger(8);
     log.set_level_zero_slowdown_writes_trigger(100_000);
     log.set_level_zero_stop_writes_trigger(100_000);
     log.set_soft_pending_compaction_bytes_limit(0);
@@ -136,12 +147,19 @@ pub(crate) fn data_cf_descriptor(options: &DataOptions) -> ColumnFamilyDescripto
         Some(flaredb_kv::is_user_row),
     ));
     data.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
-    data.set_compression_type(DBCompressionType::Lz4);
+    data.set_compression_per_level(&compression());
     data.set_max_write_buffer_number(3);
     data.set_level_zero_file_num_compaction_trigger(LEVEL_0_FILES);
     data.set_level_zero_slowdown_writes_trigger(3 * LEVEL_0_FILES);
     data.set_level_zero_stop_writes_trigger(5 * LEVEL_0_FILES);
     ColumnFamilyDescriptor::new(DATA_CF, data)
+}
+
+/// Files of level 0 are short-lived and soon rewritten: compressing them costs half of a flush.
+fn compression() -> [DBCompressionType; LEVELS] {
+    let mut levels = [DBCompressionType::Lz4; LEVELS];
+    levels[0] = DBCompressionType::None;
+    levels
 }
 
 /// `more`: options that have no setter of their own in the binding, as RocksDB spells them.

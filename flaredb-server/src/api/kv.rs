@@ -9,7 +9,7 @@ use flaredb_kv::{
 use flaredb_proto::etcdserverpb::CompactionResponse;
 use tonic::Status;
 
-use super::{convert, header::Headers, reads::Reads, status, unary};
+use super::{convert, header::Headers, range_answer, reads::Reads, status, unary};
 use crate::driver::NodeHandle;
 
 /// The service's methods.
@@ -73,8 +73,7 @@ impl KvService {
         let header = self.headers.at(reader.applied().revision);
         let long = !request.range_end.is_empty();
         // A large answer is written where it is read.
-        let read =
-            move || Ok(reader.range(&request)?.map(|range| unary::encode(&convert::range_response(header, range))));
+        let read = move || Ok(reader.range(&request)?.map(|range| range_answer::encode(&header, &range)));
         self.reads.run(long, read).await?
     }
 

@@ -14,6 +14,7 @@ mod incoming;
 mod kv;
 mod maintenance;
 mod metadata;
+mod range_answer;
 mod reads;
 mod routed;
 mod socket;

@@ -104,7 +104,7 @@ pub const FLAGS: &[Flag] = &[
     flag("initial-cluster-token", "TOKEN", "etcd-cluster", "Keeps clusters apart; the same on all members"),
     flag("heartbeat-interval", "TIME", "100ms", "Time between a leader's heartbeats: 100ms, 1s, or bare milliseconds"),
     flag("election-timeout", "TIME", "1000ms", "Silence after which a new leader is elected; at least 5 heartbeats"),
-    flag("snapshot-count", "ENTRIES", "50000", "Applied entries after which the log is truncated"),
+    flag("snapshot-count", "ENTRIES", "100000", "Applied entries after which the log is truncated"),
     flag(
         "quota-backend-bytes",
         "SIZE",

@@ -48,7 +48,7 @@ pub(super) fn settings(given: &Values, mut notices: Vec<Notice>) -> Result<Setti
         initial_cluster_token: text(given, "initial-cluster-token", "etcd-cluster").value,
         heartbeat_interval,
         election_timeout,
-        snapshot_count: counted(given, "snapshot-count", 50_000, 1, 10_000_000)?,
+        snapshot_count: counted(given, "snapshot-count", 100_000, 1, 10_000_000)?,
         quota_backend_bytes: quota(given)?,
         max_request_bytes: max_request_bytes(given, &mut notices)?,
         max_txn_ops: usize::try_from(counted(given, "max-txn-ops", 128, 1, 100_000)?).unwrap_or(usize::MAX),

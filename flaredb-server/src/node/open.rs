@@ -23,6 +23,10 @@ use std::{
 /// A request without an answer ends after this and two election timeouts: time to elect a leader and try again.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
+/// Entries that must be removable before the log is truncated. It follows each flush, which waits for many entries or for many
+/// bytes: where entries are large, the log must not wait for their number.
+const TRUNCATION_MIN: u64 = 1000;
+
 /// What a node starts from.
 pub(super) struct Opened {
     pub(super) dir: Arc<DataDir>,
@@ -77,7 +81,7 @@ fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {
     let mut replica = ReplicaConfig::new(raft);
     replica.request_timeout_ticks = ticks(REQUEST_TIME + config.election_timeout * 2, tick);
     replica.read_retry_ticks = (ticks(config.election_timeout, tick) / 2).max(1);
-    replica.snapshot_count = config.snapshot_count;
+    replica.snapshot_count = config.snapshot_count.min(TRUNCATION_MIN);
     // Someone who wants a short log wants a short tail too.
     replica.catch_up_entries = replica.catch_up_entries.min(config.snapshot_count);
     // A member that stays away for long is sent a snapshot.
