@@ -14,7 +14,7 @@ endif
 CARGO := cargo
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench bench-core bench-rafts deny clean-dev
+.PHONY: help prereqs build dev test sim mutants model soak fuzz conformance verify fix golden bench bench-core bench-rafts bench-log deny clean-dev
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ bench-core: prereqs ## core and log benchmarks, with their references in the sam
 bench-rafts: ## the core beside raft-rs and openraft, in ns and in instructions (needs protoc for raft-rs; valgrind for instructions)
 	@command -v protoc >/dev/null || { echo "make bench-rafts needs protoc to build raft-rs: apt-get install protobuf-compiler" >&2; exit 1; }
 	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) run --release --locked --manifest-path bench/core/Cargo.toml
+
+# With the servers' target folder and profile: RocksDB, which it measures too, is compiled already.
+bench-log: prereqs ## the log on disk beside raft-engine, a bare write and RocksDB (LOG_FLAGS='--rounds N --dir FOLDER')
+	CARGO_TARGET_DIR="$(abspath $(or $(CARGO_TARGET_DIR),target))" $(CARGO) run --release --locked --manifest-path bench/log/Cargo.toml -- $(LOG_FLAGS)
 
 deny: ## licences, banned crates and sources of every dependency (needs cargo-deny)
 	$(CARGO) deny check bans licenses sources
