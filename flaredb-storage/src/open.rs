@@ -104,8 +104,7 @@ fn try_open(dir: &DataDir, options: &DataOptions, verify: bool) -> Result<Kv<Dat
         store.verify(&mut |_| {}).map_err(|error| Failure::Damage(error.to_string()))?;
     }
     // What the rows say of themselves, where RocksDB finds nothing wrong with them.
-    let kv = Kv::open(store).map_err(|error| Failure::Damage(error.to_string()))?;
-    Ok(kv.remember_keys(options.remembered_keys))
+    Kv::open(store).map_err(|error| Failure::Damage(error.to_string()))
 }
 
 /// Renames the folder of the rows, and lets the next one be `data/` again. In this order: the name alone would lead to an

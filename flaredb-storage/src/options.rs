@@ -60,25 +60,18 @@ pub struct DataOptions {
     pub block_cache_bytes: usize,
     /// Open SST files kept; -1 for all of them.
     pub open_files_max: i32,
-    /// Keys whose newest row is remembered, so that a put need not search for it: about 130 bytes each, with keys of 40 bytes.
-    pub remembered_keys: usize,
 }
 
 impl Default for DataOptions {
     fn default() -> Self {
-        Self {
-            memtable_bytes: 64 * MIB,
-            block_cache_bytes: 96 * MIB,
-            open_files_max: 1024,
-            remembered_keys: 256 * 1024,
-        }
+        Self { memtable_bytes: 64 * MIB, block_cache_bytes: 96 * MIB, open_files_max: 1024 }
     }
 }
 
 impl DataOptions {
     /// For several nodes in one process on a developer's machine.
     pub fn small() -> Self {
-        Self { memtable_bytes: 4 * MIB, block_cache_bytes: 4 * MIB, open_files_max: 64, remembered_keys: 16 * 1024 }
+        Self { memtable_bytes: 4 * MIB, block_cache_bytes: 4 * MIB, open_files_max: 64 }
     }
 }
 
