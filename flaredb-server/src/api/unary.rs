@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::Status;
 
 /// Flag (compressed or not), length u32 BE.
-pub(super) const HEAD_BYTES: usize = 5;
+const HEAD_BYTES: usize = 5;
 /// The largest answer: what clients can count.
 pub(super) const SEND_BYTES_MAX: usize = 0x7fff_ffff;
 
