@@ -15,7 +15,9 @@
 //! this change took the place of (main 0: none). Compaction removes exactly that row, without searching.
 //! docs/storage.md draws the same table.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::borrow::Cow;
+
+use bytes::Bytes;
 
 use crate::{AppliedState, StoreError};
 
@@ -165,21 +167,21 @@ pub fn is_user_row(key: &[u8]) -> bool {
 }
 
 /// The user key that a row's prefix stands for.
-pub(crate) fn user_key(prefix: &[u8]) -> Result<Bytes, StoreError> {
+pub(crate) fn user_key(prefix: &[u8]) -> Result<Cow<'_, [u8]>, StoreError> {
     let damaged = || damaged("user row", prefix);
     let escaped = prefix.strip_prefix(&[USER]).and_then(|rest| rest.strip_suffix(&[0, 0])).ok_or_else(damaged)?;
     if !escaped.contains(&0) {
-        return Ok(Bytes::copy_from_slice(escaped));
+        return Ok(Cow::Borrowed(escaped));
     }
-    let mut key = BytesMut::with_capacity(escaped.len());
+    let mut key = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
     while let Some(byte) = bytes.next() {
-        key.put_u8(*byte);
+        key.push(*byte);
         if *byte == 0 && bytes.next() != Some(&0xff) {
             return Err(damaged());
         }
     }
-    Ok(key.freeze())
+    Ok(Cow::Owned(key))
 }
 
 pub(crate) fn live_row(header: RowHeader, value: &[u8]) -> Bytes {

@@ -3,12 +3,15 @@
 //! `count` says how many keys the span holds at the revision, whatever the limit and the filters. Filters apply before the
 //! limit. Rows are sorted before the limit is applied, except in one corner that is etcd's: with a sort target and no sort
 //! order, the first keys up to the limit are taken and then sorted. `more` says that the limit cut something off.
-//! At most `limit + 1` rows are held in memory, unless a sort needs them all.
+//!
+//! Rows that are wanted in the order of their keys, as nearly all are, are shown as they are found and held nowhere; of others
+//! at most `limit + 1` are held in memory, unless the sort needs them all.
 
 use std::{cmp::Ordering, collections::VecDeque, ops::ControlFlow};
 
 use crate::{
-    KeyValue, KvError, RangeRequest, RangeResponse, SortOrder, SortTarget, Stop, StoreError,
+    Cursor, KeyValue, KvError, RangeRequest, RangeResponse, RangeRow, RangeSummary, SortOrder, SortTarget, Stop,
+    StoreError,
     scan::{LiveRow, Span, View, scan},
 };
 
@@ -20,14 +23,116 @@ pub(crate) fn range<V: View>(
     compact_revision: i64,
 ) -> Result<RangeResponse, Stop> {
     let revision = readable_revision(request.revision, current, compact_revision)?;
+    if !is_in_key_order(request) {
+        return sorted(view, request, revision);
+    }
+    let mut kvs = Vec::new();
+    let summary = in_key_order(view, request, revision, UNBOUNDED, |row| kvs.push(row.to_key_value()))?;
+    let RangeSummary { more, count } = summary.unwrap_or_default();
+    Ok(RangeResponse { kvs, more, count })
+}
+
+/// As [`range`], but shows `visit` the rows instead of copying them. None if it takes more than `steps_max` steps of a cursor.
+pub(crate) fn range_rows<V: View>(
+    view: &mut V,
+    request: &RangeRequest,
+    current: i64,
+    compact_revision: i64,
+    steps_max: usize,
+    mut visit: impl FnMut(RangeRow<'_>),
+) -> Result<Option<RangeSummary>, Stop> {
+    let revision = readable_revision(request.revision, current, compact_revision)?;
+    if is_in_key_order(request) {
+        return in_key_order(view, request, revision, steps_max, visit);
+    }
+    if steps_max < UNBOUNDED {
+        return Ok(None);
+    }
+    let RangeResponse { kvs, more, count } = sorted(view, request, revision)?;
+    for kv in &kvs {
+        visit(RangeRow::from(kv));
+    }
+    Ok(Some(RangeSummary { more, count }))
+}
+
+/// Steps of a cursor without a bound.
+const UNBOUNDED: usize = usize::MAX;
+
+/// A cursor that comes to an end after so many steps. Seeks are steps.
+struct Bounded<C> {
+    cursor: C,
+    /// At zero it has ended too early.
+    steps_left: usize,
+}
+
+impl<C> Bounded<C> {
+    fn step(&mut self, step: impl FnOnce(&mut C) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.steps_left = self.steps_left.saturating_sub(1);
+        if self.steps_left > 0 { step(&mut self.cursor) } else { Ok(()) }
+    }
+}
+
+impl<C: Cursor> Cursor for Bounded<C> {
+    fn seek(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        self.step(|cursor| cursor.seek(key))
+    }
+
+    fn next(&mut self) -> Result<(), StoreError> {
+        self.step(C::next)
+    }
+
+    fn entry(&self) -> Option<(&[u8], &[u8])> {
+        (self.steps_left > 0).then(|| self.cursor.entry()).flatten()
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        (self.steps_left > 0).then(|| self.cursor.key()).flatten()
+    }
+}
+
+/// Whether the answer's rows come in the order in which the store has them.
+fn is_in_key_order(request: &RangeRequest) -> bool {
+    request.sort_target == SortTarget::Key && matches!(request.sort_order, SortOrder::None | SortOrder::Ascend)
+}
+
+fn in_key_order<V: View>(
+    view: &mut V,
+    request: &RangeRequest,
+    revision: i64,
+    steps_max: usize,
+    mut visit: impl FnMut(RangeRow<'_>),
+) -> Result<Option<RangeSummary>, Stop> {
+    let limit = limit(request);
+    let (mut found, mut count) = (0_usize, 0);
+    let span = Span::new(&request.key, &request.range_end);
+    let mut cursor = Bounded { cursor: view.cursor(&span)?, steps_left: steps_max };
+    scan(&mut cursor, &span, revision, |row| {
+        count += 1;
+        if !request.count_only && passes_filters(request, &row) {
+            found += 1;
+            if limit.is_none_or(|limit| found <= limit) {
+                row.show(!request.keys_only, &mut visit)?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let summary = RangeSummary { more: limit.is_some_and(|limit| found > limit), count };
+    Ok((cursor.steps_left > 0).then_some(summary))
+}
+
+fn sorted<V: View>(view: &mut V, request: &RangeRequest, revision: i64) -> Result<RangeResponse, Stop> {
     let mut collector = Collector::new(request);
     let span = Span::new(&request.key, &request.range_end);
-    let mut cursor = view.cursor(&span)?;
-    scan(&mut cursor, &span, revision, |row| {
+    scan(&mut view.cursor(&span)?, &span, revision, |row| {
         collector.add(&row)?;
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(collector.finish())
+}
+
+/// The request's limit, if it has one.
+fn limit(request: &RangeRequest) -> Option<usize> {
+    (request.limit > 0).then(|| usize::try_from(request.limit).unwrap_or(usize::MAX))
 }
 
 /// The revision to read at. Zero and below mean the newest.
@@ -64,13 +169,12 @@ struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     fn new(request: &'a RangeRequest) -> Self {
-        let limit = (request.limit > 0).then(|| usize::try_from(request.limit).unwrap_or(usize::MAX));
+        let limit = limit(request);
         // One more than the limit shows that there is more.
         let keep = match limit.map(|limit| limit.saturating_add(1)) {
             None => Keep::All,
             Some(kept) => match (request.sort_target, request.sort_order) {
-                (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => Keep::First(kept),
-                (SortTarget::Key, SortOrder::Descend) => Keep::Last(kept),
+                (SortTarget::Key, _) => Keep::Last(kept),
                 (_, SortOrder::None) if !has_filters(request) => Keep::First(kept),
                 _ => Keep::All,
             },

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AppliedState, ContentHash, KvError, RangeRequest, RangeResponse, RequestOp, Response, ResponseBody, Stop,
-    StoreError, StoreReader, TxnRequest, TxnResponse, hash,
+    AppliedState, ContentHash, KvError, RangeRequest, RangeResponse, RangeRow, RangeSummary, RequestOp, Response,
+    ResponseBody, Stop, StoreError, StoreReader, TxnRequest, TxnResponse, hash,
     newest::NewestRow,
     range,
     scan::{Span, View},
@@ -56,6 +56,18 @@ impl<R: StoreReader> KvReader<R> {
         settle(self.try_range(request))
     }
 
+    /// As [`KvReader::range`], but shows `visit` the rows, in the order of the answer, instead of copying them. None if that
+    /// takes more than about `steps_max` steps from row to row, whether they are shown or not. Without a summary, what was
+    /// shown is void.
+    pub fn range_rows(
+        &self,
+        request: &RangeRequest,
+        steps_max: usize,
+        visit: impl FnMut(RangeRow<'_>),
+    ) -> Result<Result<Option<RangeSummary>, KvError>, StoreError> {
+        settle(self.try_range_rows(request, steps_max, visit))
+    }
+
     /// Answers a transaction that only reads ([`TxnRequest::is_read_only`], asserted) as one look at the state. Refused if
     /// it breaks a rule of [`TxnRequest::check`] other than the limits, or if a range asks for a compacted or future revision.
     pub fn txn(&self, txn: &TxnRequest) -> Result<Result<Response, KvError>, StoreError> {
@@ -72,6 +84,17 @@ impl<R: StoreReader> KvReader<R> {
     fn try_range(&self, request: &RangeRequest) -> Result<RangeResponse, Stop> {
         request.check()?;
         range::range(&mut StoreView(&self.reader), request, self.applied.revision, self.applied.compact_revision)
+    }
+
+    fn try_range_rows(
+        &self,
+        request: &RangeRequest,
+        steps_max: usize,
+        visit: impl FnMut(RangeRow<'_>),
+    ) -> Result<Option<RangeSummary>, Stop> {
+        request.check()?;
+        let AppliedState { revision, compact_revision, .. } = self.applied;
+        range::range_rows(&mut StoreView(&self.reader), request, revision, compact_revision, steps_max, visit)
     }
 
     fn try_txn(&self, txn: &TxnRequest) -> Result<Response, Stop> {

@@ -5,10 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
-
 use crate::{
-    Cursor, KeyValue, StoreError,
+    Cursor, KeyValue, RangeRow, StoreError,
     layout::{self, RowHeader, RowRevision, USER_END},
     newest::NewestRow,
 };
@@ -66,16 +64,22 @@ pub(crate) struct LiveRow<'a> {
 }
 
 impl LiveRow<'_> {
-    /// The row as a client sees it; without the value where nobody will look at it.
-    pub(crate) fn key_value(&self, with_value: bool) -> Result<KeyValue, StoreError> {
-        Ok(KeyValue {
-            key: layout::user_key(self.prefix)?,
+    /// Shows `visit` the row as a client sees it; without the value where nobody will look at it.
+    pub(crate) fn show<T>(&self, with_value: bool, visit: impl FnOnce(RangeRow<'_>) -> T) -> Result<T, StoreError> {
+        let key = layout::user_key(self.prefix)?;
+        Ok(visit(RangeRow {
+            key: &key,
             create_revision: self.header.create_revision,
             mod_revision: self.revision.main,
             version: self.header.version,
-            value: if with_value { Bytes::copy_from_slice(self.value) } else { Bytes::new() },
+            value: if with_value { self.value } else { &[] },
             lease: self.header.lease,
-        })
+        }))
+    }
+
+    /// A copy of it.
+    pub(crate) fn key_value(&self, with_value: bool) -> Result<KeyValue, StoreError> {
+        self.show(with_value, |row| row.to_key_value())
     }
 }
 
@@ -125,7 +129,7 @@ fn step_to<C: Cursor>(
 ) -> Result<(), StoreError> {
     for _ in 0..STEPS_BEFORE_SEEK {
         cursor.next()?;
-        let Some((row, _)) = cursor.entry() else { return Ok(()) };
+        let Some(row) = cursor.key() else { return Ok(()) };
         if !row.starts_with(prefix) || wanted(layout::split_user_row(row)?.1) {
             return Ok(());
         }

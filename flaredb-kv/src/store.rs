@@ -59,4 +59,8 @@ pub trait Cursor {
     fn next(&mut self) -> Result<(), StoreError>;
     /// The entry here, or None past the end.
     fn entry(&self) -> Option<(&[u8], &[u8])>;
+    /// The key of the entry here, or None past the end.
+    fn key(&self) -> Option<&[u8]> {
+        self.entry().map(|(key, _)| key)
+    }
 }

@@ -21,6 +21,35 @@ pub struct KeyValue {
     pub lease: i64,
 }
 
+/// As [`KeyValue`], borrowed from where it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "those of KeyValue")]
+pub struct RangeRow<'a> {
+    pub key: &'a [u8],
+    pub create_revision: i64,
+    pub mod_revision: i64,
+    pub version: i64,
+    pub value: &'a [u8],
+    pub lease: i64,
+}
+
+impl RangeRow<'_> {
+    /// A copy that lives on its own.
+    pub fn to_key_value(self) -> KeyValue {
+        let Self { key, create_revision, mod_revision, version, value, lease } = self;
+        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        KeyValue { key, create_revision, mod_revision, version, value, lease }
+    }
+}
+
+impl<'a> From<&'a KeyValue> for RangeRow<'a> {
+    fn from(kv: &'a KeyValue) -> Self {
+        let KeyValue { key, create_revision, mod_revision, version, value, lease } = kv;
+        let (create_revision, mod_revision, version, lease) = (*create_revision, *mod_revision, *version, *lease);
+        RangeRow { key, create_revision, mod_revision, version, value, lease }
+    }
+}
+
 /// Reads one key or a range of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeRequest {
@@ -230,6 +259,15 @@ pub struct RangeResponse {
     /// The limit cut something off.
     pub more: bool,
     /// Keys in the range, whatever the limit and the filters.
+    pub count: i64,
+}
+
+/// What is known of a range once all its rows were shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RangeSummary {
+    /// As in [`RangeResponse`].
+    pub more: bool,
+    /// As in [`RangeResponse`].
     pub count: i64,
 }
 

@@ -20,7 +20,8 @@ use common::*;
 use flaredb_kv::{
     ApplyEntry, Command, CompactProgress, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
     DeleteRangeResponse, KeyValue, Kv, KvError, KvReader, Limits, MemoryReader, MemoryStore, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, RequestOp, Response, ResponseBody, SortOrder, SortTarget, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, RangeSummary, RequestOp, Response, ResponseBody, SortOrder, SortTarget, TxnRequest,
+    TxnResponse,
 };
 
 type State = BTreeMap<Bytes, KeyValue>;
@@ -305,6 +306,24 @@ fn any_delete(random: &mut Random) -> DeleteRangeRequest {
     DeleteRangeRequest { key: any_key(random), range_end: any_end(random), prev_kv: random.one_in(2) }
 }
 
+/// Both ways of reading, which must agree.
+fn read(reader: &KvReader<MemoryReader>, request: &RangeRequest) -> Result<RangeResponse, KvError> {
+    let copied = reader.range(request).unwrap();
+    let shown = |steps_max| {
+        let mut kvs = Vec::new();
+        let summary = reader.range_rows(request, steps_max, |row| kvs.push(row.to_key_value())).unwrap();
+        summary.map(|summary| summary.map(|RangeSummary { more, count }| RangeResponse { kvs, more, count }))
+    };
+    let whole = copied.clone().map(Some);
+    assert_eq!(shown(usize::MAX), whole, "{request:?}");
+    // All of it or nothing.
+    for steps_max in [0, 1, 3, 10, 30] {
+        let few = shown(steps_max);
+        assert!(few == whole || few == Ok(None), "{request:?} in {steps_max} steps: {few:?}");
+    }
+    copied
+}
+
 fn any_range(random: &mut Random, newest: i64) -> RangeRequest {
     let bound = |random: &mut Random| if random.one_in(4) { random.between(1, newest + 1) } else { 0 };
     RangeRequest {
@@ -441,7 +460,7 @@ fn history(seed: u64, steps: usize) -> BTreeMap<String, usize> {
 
         for _ in 0..3 {
             let request = any_range(&mut random, model.revision());
-            let found = kv.reader().range(&request).unwrap();
+            let found = read(&kv.reader(), &request);
             assert_eq!(found, model.range(&request, model.revision(), model.compact), "{}: {request:?}", context());
         }
         let read_only = TxnRequest {
@@ -454,7 +473,7 @@ fn history(seed: u64, steps: usize) -> BTreeMap<String, usize> {
 
         if let Some(old) = (!kept.is_empty()).then(|| random.pick(&kept)) {
             let request = any_range(&mut random, old.pinned);
-            let found = old.reader.range(&request).unwrap();
+            let found = read(&old.reader, &request);
             assert_eq!(
                 found,
                 model.range(&request, old.pinned, old.compact),
@@ -522,7 +541,7 @@ fn replays_agree(seed: u64, entries: &[ApplyEntry], kv: &mut Kv<MemoryStore>, mo
         let all = RangeRequest { key: bytes(b"\0"), range_end: bytes(b"\0"), ..Default::default() };
         for revision in model.compact..=model.revision() {
             let request = RangeRequest { revision, ..all.clone() };
-            assert_eq!(kv.reader().range(&request).unwrap(), model.range(&request, model.revision(), model.compact));
+            assert_eq!(read(&kv.reader(), &request), model.range(&request, model.revision(), model.compact));
         }
     }
 }

@@ -319,12 +319,19 @@ pub struct DataCursor<'a> {
     start: Vec<u8>,
 }
 
+impl DataCursor<'_> {
+    /// Whether the last step failed. On an entry it did not: RocksDB stands on none when something is wrong.
+    fn check(&self) -> Result<(), StoreError> {
+        if self.rows.valid() { Ok(()) } else { self.rows.status().map_err(|error| self.inner.broken(error)) }
+    }
+}
+
 impl Cursor for DataCursor<'_> {
     fn seek(&mut self, key: &[u8]) -> Result<(), StoreError> {
         self.inner.check_open()?;
         // RocksDB wants a seek within the bounds.
         self.rows.seek(key.max(self.start.as_slice()));
-        self.rows.status().map_err(|error| self.inner.broken(error))
+        self.check()
     }
 
     fn next(&mut self) -> Result<(), StoreError> {
@@ -332,11 +339,15 @@ impl Cursor for DataCursor<'_> {
         if self.rows.valid() {
             self.rows.next();
         }
-        self.rows.status().map_err(|error| self.inner.broken(error))
+        self.check()
     }
 
     fn entry(&self) -> Option<(&[u8], &[u8])> {
         self.rows.item()
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.rows.key()
     }
 }
 

@@ -9,7 +9,7 @@ use flaredb_kv::{
 use flaredb_proto::etcdserverpb::CompactionResponse;
 use tonic::Status;
 
-use super::{convert, header::Headers, range_answer, reads::Reads, status, unary};
+use super::{convert, header::Headers, range_answer::RangeAnswer, reads::Reads, status, unary};
 use crate::driver::NodeHandle;
 
 /// The service's methods.
@@ -71,10 +71,13 @@ impl KvService {
             self.handle.linearizable_reader().await.map_err(status::read_failed)?
         };
         let header = self.headers.at(reader.applied().revision);
-        let long = !request.range_end.is_empty();
-        // A large answer is written where it is read.
-        let read = move || Ok(reader.range(&request)?.map(|range| range_answer::encode(&header, &range)));
-        self.reads.run(long, read).await?
+        // An answer is written where it is read.
+        let read = move |steps_max| {
+            let mut answer = RangeAnswer::new(&header, request.limit);
+            let summary = reader.range_rows(&request, steps_max, |row| answer.row(&row))?;
+            Ok(summary.map(|summary| summary.map(|summary| answer.finish(&summary))))
+        };
+        self.reads.run_either(read).await?
     }
 
     async fn txn(&self, message: Bytes) -> Result<Bytes, Status> {

@@ -1,4 +1,4 @@
-//! Where reads are made: of one key on the node's own thread, of many on threads beside it, and not too many at once.
+//! Where reads are made: of few rows on the node's own thread, of many on threads beside it, and not too many at once.
 
 use std::sync::Arc;
 
@@ -11,6 +11,9 @@ use super::status;
 /// Long reads at once. The runtime has more threads than that: what else needs one (flushes, names of peers) must not wait
 /// behind clients. A burst of them queues up instead of taking all memory.
 pub const LONG_READS_MAX: usize = 8;
+
+/// Steps of a read on the node's own thread: some 50 µs, what a way to another thread and back takes, if all is in memory.
+const STEPS_HERE: usize = 160;
 
 /// A place for every long read of a node.
 #[derive(Clone)]
@@ -40,6 +43,23 @@ impl Reads {
         } else {
             read()
         };
-        outcome.map_err(|error| status::store_failed(&error))?.map_err(status::refused)
+        settled(outcome)
     }
+
+    /// Runs a read of unknown length, which gives up (None) after so many steps: here, and if they are too few once more, on a
+    /// thread of its own.
+    pub(super) async fn run_either<T: Send + 'static>(
+        &self,
+        read: impl Fn(usize) -> Result<Result<Option<T>, KvError>, StoreError> + Send + 'static,
+    ) -> Result<T, Status> {
+        if let Some(answer) = settled(read(STEPS_HERE))? {
+            return Ok(answer);
+        }
+        let answer = self.run(true, move || read(usize::MAX)).await?;
+        answer.ok_or_else(|| status::internal("a read without a bound gave up"))
+    }
+}
+
+fn settled<T>(outcome: Result<Result<T, KvError>, StoreError>) -> Result<T, Status> {
+    outcome.map_err(|error| status::store_failed(&error))?.map_err(status::refused)
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::Status;
 
 /// Flag (compressed or not), length u32 BE.
-const HEAD_BYTES: usize = 5;
+pub(super) const HEAD_BYTES: usize = 5;
 /// The largest answer: what clients can count.
 pub(super) const SEND_BYTES_MAX: usize = 0x7fff_ffff;
 
@@ -79,25 +79,25 @@ async fn next_data(body: &mut RecvStream) -> Result<Option<Bytes>, Refused> {
 /// # Errors
 /// A status if it is larger than clients can count.
 pub(super) fn encode(answer: &impl Message) -> Result<Bytes, Status> {
-    let mut out = framed(answer.encoded_len())?;
+    let length = answer.encoded_len();
+    let mut out = Vec::with_capacity(HEAD_BYTES + length);
+    out.extend_from_slice(&head(length)?);
     answer.encode_raw(&mut out);
     Ok(out.into())
 }
 
-/// Memory for an answer of so many bytes, with its head in it.
+/// What stands before an answer of so many bytes.
 ///
 /// # Errors
 /// A status if it is larger than clients can count.
-pub(super) fn framed(length: usize) -> Result<Vec<u8>, Status> {
-    let Some(length_bytes) = u32::try_from(length).ok().filter(|_| length <= SEND_BYTES_MAX) else {
+pub(super) fn head(length: usize) -> Result<[u8; HEAD_BYTES], Status> {
+    let Some(length) = u32::try_from(length).ok().filter(|_| length <= SEND_BYTES_MAX) else {
         return Err(Status::out_of_range(format!(
             "flaredb: the answer has {length} bytes, the limit is {SEND_BYTES_MAX}; ask for less, with a limit"
         )));
     };
-    let mut out = Vec::with_capacity(HEAD_BYTES + length);
-    out.push(0);
-    out.extend_from_slice(&length_bytes.to_be_bytes());
-    Ok(out)
+    let [l0, l1, l2, l3] = length.to_be_bytes();
+    Ok([0, l0, l1, l2, l3])
 }
 
 /// Answers, or refuses. If the client is gone, nothing.
