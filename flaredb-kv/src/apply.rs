@@ -276,7 +276,6 @@ impl<'k, R: StoreReader> Applier<'k, R> {
             known.is_none_or(|known| known == row) || cfg!(feature = "mutants"),
             "what is remembered is what is there"
         );
-        self.newest.put(prefix, row);
         Ok(found)
     }
 
