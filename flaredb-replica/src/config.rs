@@ -14,6 +14,8 @@ pub struct ReplicaConfig {
     pub snapshot_count: u64,
     /// Entries kept below the flushed index for slow followers.
     pub catch_up_entries: u64,
+    /// Fewer are kept if they have this many bytes already.
+    pub catch_up_bytes: u64,
     /// Proposals are refused (`TooManyRequests`) while commit is ahead of applied by more than this, and was when the host had last
     /// drained every output: what only waits to be drained is no backlog.
     pub apply_lag_max: u64,
@@ -36,6 +38,7 @@ impl ReplicaConfig {
             read_retry_ticks: 5,
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
+            catch_up_bytes: 8 << 20,
             apply_lag_max: 5_000,
             proposals_max: 16_384,
             proposal_bytes_max: 128 << 20,

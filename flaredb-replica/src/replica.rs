@@ -62,7 +62,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         }
         Ok(Self {
             seen: peer.status(),
-            truncation: Truncation::new(applied.index),
+            truncation: Truncation::new(&config, applied.index),
             config,
             peer,
             kv,
@@ -285,7 +285,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
 
     fn on_flushed(&mut self, applied_index: u64) -> Result<(), ReplicaError> {
         assert!(applied_index <= self.kv.applied().index, "what was not applied cannot have been flushed");
-        self.truncation.on_flushed(applied_index);
+        self.truncation.on_flushed(&self.config, applied_index);
         self.maybe_truncate()
     }
 
@@ -300,7 +300,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         self.to_apply.clear();
         // It names an entry of the log that is gone.
         self.truncate_log = None;
-        self.truncation.on_flushed(last.index);
+        self.truncation.on_flushed(&self.config, last.index);
         self.step_peer(Event::SnapshotInstalled { last })
     }
 
@@ -347,6 +347,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
     /// Applies the entries and answers the clients whose own entries these are.
     fn apply(&mut self, entries: Vec<RaftLogEntry>) -> Result<(), ReplicaError> {
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        self.truncation.on_applied(&self.config, last, entries.iter().map(RaftLogEntry::size).sum());
         let contexts: Vec<EntryMeaning> = entries.iter().map(EntryMeaning::of).collect();
         let commands: Vec<ApplyEntry> = entries
             .into_iter()

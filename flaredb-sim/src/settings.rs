@@ -69,6 +69,8 @@ pub struct ReplicaSettings {
     pub flush_entries: u64,
     /// Rows of a step of physical compaction.
     pub compact_rows: usize,
+    /// See `flaredb_replica::ReplicaConfig`.
+    pub catch_up_bytes: u64,
 }
 
 /// Links. Rates are per million frames.
@@ -237,6 +239,7 @@ impl ReplicaSettings {
             keep_log_for_all,
             flush_entries: *draw.pick(&[5, 30, 200]),
             compact_rows: *draw.pick(&[1, 16, 256]),
+            catch_up_bytes: *draw.pick(&[8 << 20, 8 << 20, 2000, 200]),
         }
     }
 }

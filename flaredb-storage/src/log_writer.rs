@@ -92,6 +92,12 @@ impl LogWriter {
         if write.sync { self.raise_mark(&write.hard_state, payload) } else { Ok(()) }
     }
 
+    /// True while the last part of a WAL file is being filled. At its end the entries in memory are written to a file of
+    /// their own, all but those that were truncated: it pays to truncate now.
+    pub fn wal_ends_soon(&self) -> bool {
+        self.wal_used >= self.wal_bytes / 10 * 7
+    }
+
     /// True while a power cut would take the mark of the last batches back. An owner without work calls
     /// [`LogWriter::sync_mark`] then.
     pub fn mark_is_ahead(&self) -> bool {

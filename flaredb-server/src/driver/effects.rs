@@ -3,7 +3,7 @@
 
 use super::{Driver, Failure, Waiter, handle::RequestError};
 use flaredb_kv::Response;
-use flaredb_raft::{LeadershipChange, RaftLogEntry, SendSnapshot};
+use flaredb_raft::{LeadershipChange, SendSnapshot};
 use flaredb_replica::{Answer, Output};
 
 impl Driver {
@@ -16,7 +16,6 @@ impl Driver {
         // The disk first: it takes longest. Beside it go the messages that promise nothing.
         if let Some(write) = write {
             assert!(self.after_write.is_none(), "the peer has one write out at a time");
-            self.flushing.on_entries(write.entries.iter().map(RaftLogEntry::size).sum());
             self.after_write = Some((write.id, send_after_write));
             let term = write.hard_state.current_term;
             self.log.write(write);

@@ -10,38 +10,46 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Applied bytes after which the data store is flushed even if the entries are few: what a restart would have to apply.
-const FLUSH_BYTES: u64 = 64 << 20;
-
 /// When to flush, and the flush that runs.
 pub(super) struct Flushing {
     flusher: Flusher,
     entries_max: u64,
     flushed_index: u64,
-    bytes: u64,
+    wal_ends_soon: bool,
+    /// The log's WAL file ends soon, and no flush began since that is known: each file asks once.
+    asked_by_wal: bool,
     running: Option<(u64, JoinHandle<Result<(), StoreError>>)>,
 }
 
 impl Flushing {
     /// `applied_index` is what the disk holds at start.
     pub(super) fn new(flusher: Flusher, entries_max: u64, applied_index: u64) -> Self {
-        Self { flusher, entries_max: entries_max.max(1), flushed_index: applied_index, bytes: 0, running: None }
+        Self {
+            flusher,
+            entries_max: entries_max.max(1),
+            flushed_index: applied_index,
+            wal_ends_soon: false,
+            asked_by_wal: false,
+            running: None,
+        }
     }
 
-    /// Entries of so many bytes went to the log; they are applied soon.
-    pub(super) fn on_entries(&mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_add(bytes);
+    /// A flush before a WAL file ends lets the log be truncated while its entries are in memory: most are then never written
+    /// a second time. It also bounds what a restart has to apply, however large the entries.
+    pub(super) fn on_wal(&mut self, ends_soon: bool) {
+        self.asked_by_wal |= ends_soon && !self.wal_ends_soon;
+        self.wal_ends_soon = ends_soon;
     }
 
     /// Starts a flush if enough has been applied and none runs.
     pub(super) fn maybe_start(&mut self, applied_index: u64) {
         let entries = applied_index.saturating_sub(self.flushed_index);
-        let wanted = entries >= self.entries_max || (self.bytes >= FLUSH_BYTES && entries > 0);
+        let wanted = entries >= self.entries_max || (self.asked_by_wal && entries > 0);
         if self.running.is_some() || !wanted {
             return;
         }
         let flusher = self.flusher.clone();
-        self.bytes = 0;
+        self.asked_by_wal = false;
         self.running = Some((applied_index, tokio::task::spawn_blocking(move || flusher.flush())));
     }
 

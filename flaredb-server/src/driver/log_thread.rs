@@ -26,8 +26,8 @@ enum LogJob {
 
 /// What the log thread says back.
 pub(super) enum LogReport {
-    /// This write is durable (or need not be, if it was not to be synced).
-    Written { id: u64 },
+    /// This write is durable (or need not be, if it was not to be synced). `wal_ends_soon`: see the writer.
+    Written { id: u64, wal_ends_soon: bool },
     /// A snapshot has taken the place of log and state.
     Switched(Box<Switched>),
     /// That this member must recover is on the disk.
@@ -116,7 +116,9 @@ fn run(mut writer: LogWriter, jobs: &Receiver<LogJob>, reports: &UnboundedSender
         let done = match job {
             LogJob::Write(write) => {
                 let written = writer.write(&write).map_err(Failure::Log);
-                written.map(|()| reports.send(LogReport::Written { id: write.id }).is_ok())
+                written.map(|()| {
+                    reports.send(LogReport::Written { id: write.id, wal_ends_soon: writer.wal_ends_soon() }).is_ok()
+                })
             }
             LogJob::Truncate(up_to) => writer.truncate_prefix(up_to).map(|()| true).map_err(Failure::Log),
             LogJob::Recover(until) => {

@@ -308,7 +308,10 @@ impl Driver {
 
     fn on_log_report(&mut self, report: Option<LogReport>) -> Result<(), Failure> {
         let id = match report {
-            Some(LogReport::Written { id }) => id,
+            Some(LogReport::Written { id, wal_ends_soon }) => {
+                self.flushing.on_wal(wal_ends_soon);
+                id
+            }
             Some(LogReport::Switched(switched)) => return self.on_switched(*switched),
             Some(LogReport::Noted) => return Ok(()),
             Some(LogReport::Failed(failure)) => return Err(failure),

@@ -345,6 +345,7 @@ impl World {
         config.request_timeout_ticks = of.request_timeout_ticks;
         config.snapshot_count = of.snapshot_count;
         config.catch_up_entries = of.catch_up_entries;
+        config.catch_up_bytes = of.catch_up_bytes;
         config.proposals_max = of.proposals_max;
         config.keep_log_for_all = of.keep_log_for_all;
         config
