@@ -7,7 +7,7 @@
 //! Rows that are wanted in the order of their keys, as nearly all are, are shown as they are found and held nowhere; of others
 //! at most `limit + 1` are held in memory, unless the sort needs them all.
 
-use std::{cmp::Ordering, collections::VecDeque, ops::ControlFlow};
+use std::{cell::Cell, cmp::Ordering, collections::VecDeque, ops::ControlFlow};
 
 use crate::{
     Cursor, KeyValue, KvError, RangeRequest, RangeResponse, RangeRow, RangeSummary, SortOrder, SortTarget, Stop,
@@ -58,16 +58,25 @@ pub(crate) fn range_rows<V: View>(
 /// Steps of a cursor without a bound.
 const UNBOUNDED: usize = usize::MAX;
 
-/// A cursor that comes to an end after so many steps. Seeks are steps.
+/// Bytes of a value that count as another step.
+const STEP_BYTES: usize = 4096;
+
+/// A cursor that comes to an end after so many steps. Seeks are steps, and so are the bytes of large values.
 struct Bounded<C> {
     cursor: C,
     /// At zero it has ended too early.
     steps_left: usize,
+    /// Of the entry here, if somebody looked at it.
+    bytes: Cell<usize>,
 }
 
 impl<C> Bounded<C> {
+    fn new(cursor: C, steps_max: usize) -> Self {
+        Self { cursor, steps_left: steps_max, bytes: Cell::new(0) }
+    }
+
     fn step(&mut self, step: impl FnOnce(&mut C) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        self.steps_left = self.steps_left.saturating_sub(1);
+        self.steps_left = self.steps_left.saturating_sub(1 + self.bytes.take() / STEP_BYTES);
         if self.steps_left > 0 { step(&mut self.cursor) } else { Ok(()) }
     }
 }
@@ -82,7 +91,9 @@ impl<C: Cursor> Cursor for Bounded<C> {
     }
 
     fn entry(&self) -> Option<(&[u8], &[u8])> {
-        (self.steps_left > 0).then(|| self.cursor.entry()).flatten()
+        let entry = (self.steps_left > 0).then(|| self.cursor.entry()).flatten();
+        self.bytes.set(entry.map_or(0, |(_, value)| value.len()));
+        entry
     }
 
     fn key(&self) -> Option<&[u8]> {
@@ -105,7 +116,7 @@ fn in_key_order<V: View>(
     let limit = limit(request);
     let (mut found, mut count) = (0_usize, 0);
     let span = Span::new(&request.key, &request.range_end);
-    let mut cursor = Bounded { cursor: view.cursor(&span)?, steps_left: steps_max };
+    let mut cursor = Bounded::new(view.cursor(&span)?, steps_max);
     scan(&mut cursor, &span, revision, |row| {
         count += 1;
         if !request.count_only && passes_filters(request, &row) {

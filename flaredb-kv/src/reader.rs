@@ -57,8 +57,8 @@ impl<R: StoreReader> KvReader<R> {
     }
 
     /// As [`KvReader::range`], but shows `visit` the rows, in the order of the answer, instead of copying them. None if that
-    /// takes more than about `steps_max` steps from row to row, whether they are shown or not. Without a summary, what was
-    /// shown is void.
+    /// takes more than about `steps_max` steps from row to row, whether they are shown or not; 4 KiB of a value are a step
+    /// more. Without a summary, what was shown is void.
     pub fn range_rows(
         &self,
         request: &RangeRequest,

@@ -227,3 +227,28 @@ fn delete_answers_what_was_there() {
     assert_eq!((response.revision, body.deleted), (9, 2));
     assert_eq!(body.prev_kvs, [kv("b", "x", 4, 4, 1), kv("c", "zz", 2, 8, 2)]);
 }
+
+#[test]
+fn a_read_gives_up_after_its_steps_and_large_values_are_many() {
+    let mut db = Db::new();
+    for key in 10..30 {
+        db.put(&format!("small{key}"), "value");
+        db.put(&format!("large{key}"), &"v".repeat(64 * 1024));
+    }
+    let reader = db.reader();
+    let rows_in = |request: &RangeRequest, steps_max| {
+        let mut rows = 0;
+        let summary = reader.range_rows(request, steps_max, |_| rows += 1).unwrap().unwrap();
+        summary.map(|summary| (rows, summary.count))
+    };
+    assert_eq!(rows_in(&range("small", "t"), 30), Some((20, 20)));
+    assert_eq!(rows_in(&range("small", "t"), 15), None);
+    assert_eq!(rows_in(&range("large", "m"), 30), None, "each row is 17 steps");
+    assert_eq!(rows_in(&range("large", "m"), 400), Some((20, 20)));
+    assert_eq!(rows_in(&range("large10", ""), 10), Some((1, 1)), "one key, however large");
+    let counted = RangeRequest { count_only: true, ..range("large", "m") };
+    assert_eq!(rows_in(&counted, 30), None, "what is only counted is passed over all the same");
+    let backwards = RangeRequest { sort_order: SortOrder::Descend, ..range("small", "t") };
+    assert_eq!(rows_in(&backwards, 400), None, "what must be sorted is not begun");
+    assert_eq!(rows_in(&backwards, usize::MAX), Some((20, 20)));
+}

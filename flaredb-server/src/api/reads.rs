@@ -12,7 +12,8 @@ use super::status;
 /// behind clients. A burst of them queues up instead of taking all memory.
 pub const LONG_READS_MAX: usize = 8;
 
-/// Steps of a read on the node's own thread: some 50 µs, what a way to another thread and back takes, if all is in memory.
+/// Steps of a read on the node's own thread: some 50 µs, what a way to another thread and back takes, if all is in memory;
+/// at most 640 KiB of values and one more value.
 const STEPS_HERE: usize = 160;
 
 /// A place for every long read of a node.
