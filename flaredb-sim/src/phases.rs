@@ -49,7 +49,9 @@ impl World {
         let deadline = still_until + ELECTIONS * settings.election_timeout_max_us() + margin;
         // A node that stood still, or is in the last of its slow turns, has not seen yet what time it is, and may step down over it.
         let slow_until = members().map(|node| node.busy_until).max().unwrap_or(0);
-        let look_from = slow_until.max(still_until) + LOOK_EVERY_US;
+        // Nor has a leader whose followers' answers were lost: it steps down when it has missed them for an election timeout.
+        let silence = u64::from(settings.replica.election_timeout_ticks) * settings.replica.tick_us * 6 / 5;
+        let look_from = slow_until.max(still_until) + silence + LOOK_EVERY_US;
         let settles = |world: &Self| match world.now < look_from {
             true => Some("a node has not caught up with what waits for it".to_owned()),
             false => world.unsettled(&core),

@@ -67,6 +67,12 @@ fn a_probe_waits_until_every_clock_of_the_core_ticks() {
     holds(86_762, "the next tick of a clock that was frozen before the healing is not brought forward");
 }
 
+/// And another: answers to heartbeats were lost before the healing, and the leader stepped down over it under the probe.
+#[test]
+fn a_probe_waits_until_no_leader_can_miss_answers_from_before() {
+    holds(803_290, "the leader had heard no majority for an election timeout that began before the healing");
+}
+
 /// Beyond the budget nothing is required but honesty; that nobody goes on by guessing is what the rules look for, this only that
 /// the runs get there: members that halt, that wait without a leader, and that do not know what they promised.
 #[test]
