@@ -308,3 +308,48 @@ fn a_read_that_a_truncation_overtakes_finds_the_log_compacted_not_broken() {
     }
     truncating.join().unwrap();
 }
+
+/// Bytes of the first table file of the log, after its first WAL file has ended. `truncates`: when the writer says that it will.
+fn flushed_bytes(truncates: bool) -> u64 {
+    let dir = tempdir().unwrap();
+    let (_reader, mut writer) = open(dir.path()).unwrap();
+    let (mut index, mut ends_soon_at) = (0, None);
+    let append = |writer: &mut LogWriter, index: &mut u64| {
+        *index += 1;
+        let entry = RaftLogEntry { index: *index, term: 1, command: vec![7; 4096].into(), context: None };
+        writer.write(&write(1, *index, vec![entry])).unwrap();
+    };
+    while ends_soon_at.is_none() || writer.wal_ends_soon() {
+        append(&mut writer, &mut index);
+        assert!(index < 1000, "a WAL file of a mebibyte ends");
+        if writer.wal_ends_soon() && ends_soon_at.is_none() {
+            ends_soon_at = Some(index);
+            if truncates {
+                writer.truncate_prefix(id(index - 1, 1)).unwrap();
+            }
+        }
+    }
+    let ends_soon_at = ends_soon_at.unwrap();
+    assert!((170..=185).contains(&ends_soon_at), "seven tenths of 255 entries, but it was {ends_soon_at}");
+    // The flush goes on in the background; the larger of the two column families' files is that of the entries.
+    let mut seen = (Vec::new(), 0);
+    for _ in 0..500 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let files = std::fs::read_dir(common::raft_dir(dir.path())).unwrap().map(|file| file.unwrap());
+        let tables = files.filter(|file| file.path().extension().is_some_and(|end| end == "sst"));
+        let sizes: Vec<u64> = tables.map(|file| file.metadata().unwrap().len()).collect();
+        seen = if sizes == seen.0 { (sizes, seen.1 + 1) } else { (sizes, 0) };
+        if seen.0.len() >= 2 && seen.1 >= 20 {
+            return seen.0.into_iter().max().unwrap();
+        }
+    }
+    panic!("the log was not flushed within ten seconds: {seen:?}");
+}
+
+/// Why the state machine is flushed before a WAL file ends (the driver's `housekeeping.rs`).
+#[test]
+fn what_is_truncated_before_its_wal_file_ends_is_not_written_again() {
+    let (kept, truncated) = (flushed_bytes(false), flushed_bytes(true));
+    assert!(kept > 1_000_000, "all of the WAL file's entries: {kept}");
+    assert!(truncated < 400_000, "those after the truncation: {truncated}");
+}

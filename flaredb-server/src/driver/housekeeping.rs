@@ -10,46 +10,55 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// When to flush, and the flush that runs.
-pub(super) struct Flushing {
-    flusher: Flusher,
+/// When a flush is due.
+struct Due {
     entries_max: u64,
     flushed_index: u64,
     wal_ends_soon: bool,
     /// The log's WAL file ends soon, and no flush began since that is known: each file asks once.
     asked_by_wal: bool,
+}
+
+impl Due {
+    fn on_wal(&mut self, ends_soon: bool) {
+        self.asked_by_wal |= ends_soon && !self.wal_ends_soon;
+        self.wal_ends_soon = ends_soon;
+    }
+
+    fn is_due(&self, applied_index: u64) -> bool {
+        let entries = applied_index.saturating_sub(self.flushed_index);
+        entries >= self.entries_max || (self.asked_by_wal && entries > 0)
+    }
+}
+
+/// When to flush, and the flush that runs.
+pub(super) struct Flushing {
+    flusher: Flusher,
+    due: Due,
     running: Option<(u64, JoinHandle<Result<(), StoreError>>)>,
 }
 
 impl Flushing {
     /// `applied_index` is what the disk holds at start.
     pub(super) fn new(flusher: Flusher, entries_max: u64, applied_index: u64) -> Self {
-        Self {
-            flusher,
-            entries_max: entries_max.max(1),
-            flushed_index: applied_index,
-            wal_ends_soon: false,
-            asked_by_wal: false,
-            running: None,
-        }
+        let entries_max = entries_max.max(1);
+        let due = Due { entries_max, flushed_index: applied_index, wal_ends_soon: false, asked_by_wal: false };
+        Self { flusher, due, running: None }
     }
 
     /// A flush before a WAL file ends lets the log be truncated while its entries are in memory: most are then never written
     /// a second time. It also bounds what a restart has to apply, however large the entries.
     pub(super) fn on_wal(&mut self, ends_soon: bool) {
-        self.asked_by_wal |= ends_soon && !self.wal_ends_soon;
-        self.wal_ends_soon = ends_soon;
+        self.due.on_wal(ends_soon);
     }
 
     /// Starts a flush if enough has been applied and none runs.
     pub(super) fn maybe_start(&mut self, applied_index: u64) {
-        let entries = applied_index.saturating_sub(self.flushed_index);
-        let wanted = entries >= self.entries_max || (self.asked_by_wal && entries > 0);
-        if self.running.is_some() || !wanted {
+        if self.running.is_some() || !self.due.is_due(applied_index) {
             return;
         }
         let flusher = self.flusher.clone();
-        self.asked_by_wal = false;
+        self.due.asked_by_wal = false;
         self.running = Some((applied_index, tokio::task::spawn_blocking(move || flusher.flush())));
     }
 
@@ -60,7 +69,7 @@ impl Flushing {
         let result = task.await.unwrap_or_else(|error| Err(StoreError(format!("the flush did not finish: {error}"))));
         self.running = None;
         result?;
-        self.flushed_index = applied_index;
+        self.due.flushed_index = applied_index;
         Ok(applied_index)
     }
 
@@ -123,5 +132,35 @@ impl Compacting {
         let rows = if now - began > STEP_TIME { self.rows / 2 } else { self.rows * 2 };
         self.rows = rows.clamp(ROWS_MIN, ROWS_MAX);
         self.next = now + STEP_PAUSE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due() -> Due {
+        Due { entries_max: 100, flushed_index: 50, wal_ends_soon: false, asked_by_wal: false }
+    }
+
+    #[test]
+    fn a_flush_is_due_after_so_many_entries() {
+        assert!(!due().is_due(149));
+        assert!(due().is_due(150));
+    }
+
+    #[test]
+    fn each_wal_file_asks_for_one_flush() {
+        let mut due = due();
+        due.on_wal(true);
+        assert!(due.is_due(51));
+        assert!(!due.is_due(50), "nothing new to flush");
+        due.asked_by_wal = false;
+        due.on_wal(true);
+        assert!(!due.is_due(60), "the same file asks once");
+        due.on_wal(false);
+        assert!(!due.is_due(60));
+        due.on_wal(true);
+        assert!(due.is_due(60), "the next file");
     }
 }
