@@ -82,9 +82,8 @@ bench: build ## FlareDB and etcd side by side, 17 minutes (ETCD=/path/to/etcd; B
 	$(if $(ETCD),ETCD="$(abspath $(ETCD))") "$(BENCH_TARGET)/release/flaredb-bench" \
 	    --flaredb "$${CARGO_TARGET_DIR:-target}/release/flaredb" $(BENCH_FLAGS)
 
-bench-core: prereqs ## core and log benchmarks, with their references in the same run (docs/benchmarks.md explains them)
+bench-core: ## the core's benchmarks (docs/benchmarks.md explains them)
 	$(CARGO) bench --locked -p flaredb-raft --bench core
-	$(CARGO) bench --locked -p flaredb-storage --bench log
 
 bench-rafts: ## the core beside raft-rs and openraft, in ns and in instructions (needs protoc for raft-rs; valgrind for instructions)
 	@command -v protoc >/dev/null || { echo "make bench-rafts needs protoc to build raft-rs: apt-get install protobuf-compiler" >&2; exit 1; }
