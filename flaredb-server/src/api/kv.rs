@@ -73,7 +73,7 @@ impl KvService {
         let header = self.headers.at(reader.applied().revision);
         // An answer is written where it is read.
         let read = move |steps_max| {
-            let mut answer = RangeAnswer::new(&header, request.limit);
+            let mut answer = RangeAnswer::new(&header);
             let summary = reader.range_rows(&request, steps_max, |row| answer.row(&row))?;
             Ok(summary.map(|summary| summary.map(|summary| answer.finish(&summary))))
         };

@@ -33,36 +33,26 @@ const KV_VERSION: u8 = varint(4);
 const KV_VALUE: u8 = with_length(5);
 const KV_LEASE: u8 = varint(6);
 
-/// Rows for which there is room after the first one, if the client said how many it wants.
-const ROWS_EXPECTED_MAX: i64 = 1024;
-
 /// The answer being written.
 pub(super) struct RangeAnswer {
     /// With room for the frame's head; complete only as far as an answer may go.
     out: Vec<u8>,
     /// What the whole would take.
     bytes: usize,
-    limit: i64,
 }
 
 impl RangeAnswer {
-    /// `limit`: that of the request.
-    pub(super) fn new(header: &ResponseHeader, limit: i64) -> Self {
+    pub(super) fn new(header: &ResponseHeader) -> Self {
         let mut out = vec![0; unary::HEAD_BYTES];
         put_length(&mut out, RANGE_HEADER, header.encoded_len());
         header.encode_raw(&mut out);
-        Self { bytes: out.len(), out, limit }
+        Self { bytes: out.len(), out }
     }
 
     /// Adds the next row.
     pub(super) fn row(&mut self, row: &RangeRow<'_>) {
         let length = row_len(row);
         let bytes = 1 + encoded_len_varint(wide(length)) + length;
-        if self.limit > 0 {
-            let rows = self.limit.clamp(1, ROWS_EXPECTED_MAX);
-            self.out.reserve(bytes.saturating_mul(usize::try_from(rows).unwrap_or(1)));
-            self.limit = 0;
-        }
         self.bytes = self.bytes.saturating_add(bytes);
         // What nobody can be sent takes no memory.
         if self.bytes <= unary::HEAD_BYTES + unary::SEND_BYTES_MAX {
@@ -187,12 +177,12 @@ mod tests {
                 revision: number(&mut state),
                 raft_term: number(&mut state).cast_unsigned() * u64::from(round % 5 > 0),
             };
-            let mut direct = RangeAnswer::new(&header, number(&mut state));
+            let mut direct = RangeAnswer::new(&header);
             range.kvs.iter().for_each(|kv| direct.row(&kv.into()));
             let direct = direct.finish(&RangeSummary { more: range.more, count: range.count }).unwrap();
             assert_eq!(direct, unary::encode(&convert::range_response(header, range)).unwrap(), "round {round}");
         }
-        let nothing = RangeAnswer::new(&ResponseHeader::default(), 0).finish(&RangeSummary::default()).unwrap();
+        let nothing = RangeAnswer::new(&ResponseHeader::default()).finish(&RangeSummary::default()).unwrap();
         assert_eq!(nothing, &[0, 0, 0, 0, 2, RANGE_HEADER, 0][..]);
     }
 
@@ -200,7 +190,7 @@ mod tests {
     fn what_is_too_large_is_refused_and_takes_no_memory() {
         let row = RangeRow { key: b"key", create_revision: 1, mod_revision: 1, version: 1, value: b"value", lease: 0 };
         let answer = |bytes| {
-            let mut answer = RangeAnswer::new(&ResponseHeader::default(), 0);
+            let mut answer = RangeAnswer::new(&ResponseHeader::default());
             answer.bytes += bytes;
             let before = answer.out.len();
             answer.row(&row);

@@ -12,7 +12,7 @@ use super::status;
 /// behind clients. A burst of them queues up instead of taking all memory.
 pub const LONG_READS_MAX: usize = 8;
 
-/// Steps of a read on the node's own thread: some 50 µs, what a way to another thread and back takes, if all is in memory;
+/// Steps of a read on the node's own thread: by reckoning some 50 µs if all is in memory, near the way to another thread and back;
 /// at most 640 KiB of values and one more value.
 const STEPS_HERE: usize = 160;
 
