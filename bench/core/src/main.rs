@@ -2,13 +2,15 @@
 //! leader and everything runs until it is committed and applied. Nanoseconds by the clock, in turns; instructions by callgrind,
 //! which are the same from run to run.
 //!
-//! `core` prints both tables; `core --run SYSTEM BATCH ENTRIES` only commits, for a profiler.
+//! `core` prints both tables, `core --tsv` lines for a program; `core --run SYSTEM BATCH ENTRIES` only commits, for a profiler.
 
 mod flare;
 mod open_raft;
 mod raft_rs;
+mod report;
 
 use bytes::Bytes;
+use report::{Report, Row};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,7 +51,6 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        [] => tables(),
         ["--run", system, batch, entries] => {
             let (Some(mut cluster), Ok(batch), Ok(entries)) = (cluster(system), batch.parse(), entries.parse()) else {
                 return usage();
@@ -57,12 +58,38 @@ fn main() -> ExitCode {
             run(&mut *cluster, batch, entries);
             ExitCode::SUCCESS
         }
-        _ => usage(),
+        flags => {
+            let Some((tsv, batches)) = flags_of(flags) else { return usage() };
+            let report = measure(&batches);
+            print!("{}", if tsv { report.tsv() } else { report.tables() });
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Whether lines are wanted, and the batches.
+fn flags_of(flags: &[&str]) -> Option<(bool, Vec<u64>)> {
+    match flags {
+        [] => Some((false, BATCHES.to_vec())),
+        ["--tsv", rest @ ..] => Some((true, flags_of(rest)?.1)),
+        ["--batch", batch, rest @ ..] => {
+            let batch = batch.parse().ok().filter(|batch| (1..=65_536).contains(batch))?;
+            Some((flags_of(rest)?.0, vec![batch]))
+        }
+        _ => None,
     }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("Usage: core\n       core --run SYSTEM BATCH ENTRIES      SYSTEM is one of {}", SYSTEMS.join(", "));
+    eprintln!(
+        "Usage: core [--tsv] [--batch ENTRIES]
+       core --run SYSTEM BATCH ENTRIES
+
+  --tsv             lines of measure, case, system and figure with tabs between them, instead of tables
+  --batch ENTRIES   only batches of this size, 1 to 65536, also with instructions
+  --run             only commit, for a profiler; SYSTEM is one of {}",
+        SYSTEMS.join(", ")
+    );
     ExitCode::from(2)
 }
 
@@ -94,66 +121,81 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Instructions of a run, by callgrind.
-fn instructions(system: &str, batch: u64, entries: u64) -> Option<f64> {
-    let program = std::env::current_exe().ok()?;
+/// Instructions of a run, by callgrind, or why there is no count.
+fn instructions(system: &str, batch: u64, entries: u64) -> Result<f64, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program's path: {error}"))?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
         .args(["--run", system, &batch.to_string(), &entries.to_string()])
         .stdin(Stdio::null())
         .output()
-        .ok()?;
+        .map_err(|error| format!("valgrind: {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
-    let count = text.lines().find_map(|line| line.split_once("Collected :"))?.1;
-    count.trim().parse().ok()
+    let count = text.lines().find_map(|line| line.split_once("Collected :"));
+    count.and_then(|(_, count)| count.trim().parse().ok()).ok_or_else(|| {
+        let last = text.lines().last().unwrap_or("it said nothing");
+        format!("valgrind counted nothing for {system} ({}): {last}", output.status)
+    })
 }
 
-fn row(batch: u64, values: &[Option<f64>]) -> String {
-    let ours = values[0];
-    let mut cells = format!("| {batch} ");
-    for (place, value) in values.iter().enumerate() {
-        let ratio = match (ours, value) {
-            (Some(ours), Some(value)) if place > 0 => format!(" ({:.2})", ours / value),
-            _ => String::new(),
-        };
-        cells += &value.map_or_else(|| "| - ".to_owned(), |value| format!("| {value:.0}{ratio} "));
-    }
-    cells + "|"
-}
-
-fn head(what: &str) {
-    println!("\n| {what}; in brackets FlareDB's as a factor | {} |", SYSTEMS.join(" | "));
-    println!("|---{}|", "|---:".repeat(SYSTEMS.len()));
-}
-
-fn tables() -> ExitCode {
-    head("ns for an entry, batch");
-    for batch in BATCHES {
-        let mut times = vec![Vec::new(); SYSTEMS.len()];
-        for round in 0..TURNS {
-            // There and back again, so that a drift of the machine meets all alike.
-            let order: Vec<usize> =
-                if round % 2 == 0 { (0..SYSTEMS.len()).collect() } else { (0..SYSTEMS.len()).rev().collect() };
-            for place in order {
-                let Some(mut cluster) = cluster(SYSTEMS[place]) else { continue };
-                times[place].push(turn(&mut *cluster, batch));
-            }
+fn nanoseconds(batch: u64) -> Row {
+    let mut times = vec![Vec::new(); SYSTEMS.len()];
+    for round in 0..TURNS {
+        eprintln!("ns, batch of {batch}: turn {} of {TURNS}", round + 1);
+        // There and back again, so that a drift of the machine meets all alike.
+        let order: Vec<usize> =
+            if round % 2 == 0 { (0..SYSTEMS.len()).collect() } else { (0..SYSTEMS.len()).rev().collect() };
+        for place in order {
+            let Some(mut cluster) = cluster(SYSTEMS[place]) else { continue };
+            times[place].push(turn(&mut *cluster, batch));
         }
-        let medians: Vec<Option<f64>> = times.into_iter().map(|times| Some(median(times))).collect();
-        println!("{}", row(batch, &medians));
     }
-    if Command::new("valgrind").arg("--version").stdin(Stdio::null()).output().is_err() {
-        println!("\nInstructions are not counted: valgrind is not installed.");
-        return ExitCode::SUCCESS;
+    Row { batch, values: times.into_iter().map(|times| Ok(median(times))).collect() }
+}
+
+fn counted(batch: u64, valgrind: bool) -> Row {
+    let count = |system: &str| {
+        if !valgrind {
+            return Err("valgrind is not installed: apt-get install valgrind".to_owned());
+        }
+        eprintln!("instructions, batch of {batch}: {system}");
+        let few = instructions(system, batch, COUNTED)?;
+        Ok((instructions(system, batch, 2 * COUNTED)? - few) / COUNTED as f64)
+    };
+    Row { batch, values: SYSTEMS.into_iter().map(count).collect() }
+}
+
+/// Both figures of these batches; of all of them, instructions of some only.
+fn measure(batches: &[u64]) -> Report {
+    let valgrind = Command::new("valgrind").arg("--version").stdin(Stdio::null()).output().is_ok();
+    let counts = if batches.len() == 1 { batches.to_vec() } else { COUNTED_BATCHES.to_vec() };
+    Report {
+        nanoseconds: batches.iter().map(|batch| nanoseconds(*batch)).collect(),
+        instructions: counts.into_iter().map(|batch| counted(batch, valgrind)).collect(),
     }
-    head("instructions for an entry, batch");
-    for batch in COUNTED_BATCHES {
-        let counts = SYSTEMS.map(|system| {
-            let few = instructions(system, batch, COUNTED)?;
-            Some((instructions(system, batch, 2 * COUNTED)? - few) / COUNTED as f64)
-        });
-        println!("{}", row(batch, &counts));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_in_any_order() {
+        assert_eq!(flags_of(&[]), Some((false, BATCHES.to_vec())));
+        assert_eq!(flags_of(&["--tsv", "--batch", "64"]), Some((true, vec![64])));
+        assert_eq!(flags_of(&["--batch", "8", "--tsv"]), Some((true, vec![8])));
+        for wrong in [&["--batch"] as &[&str], &["--batch", "0"], &["--batch", "x"], &["--json"], &["--tsv", "64"]] {
+            assert_eq!(flags_of(wrong), None, "{wrong:?}");
+        }
     }
-    ExitCode::SUCCESS
+
+    #[test]
+    fn without_valgrind_the_rows_say_what_to_install() {
+        let row = counted(64, false);
+        assert_eq!(row.values.len(), SYSTEMS.len());
+        assert!(
+            row.values.iter().all(|value| value.as_ref().is_err_and(|why| why.contains("apt-get install valgrind")))
+        );
+    }
 }

@@ -14,6 +14,7 @@
 mod bare;
 mod entry;
 mod flare;
+mod report;
 mod rocks;
 mod tikv;
 
@@ -24,7 +25,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "Usage: log [--rounds N] [--dir FOLDER]
+const USAGE: &str = "Usage: log [--tsv] [--rounds N] [--dir FOLDER]
+  --tsv          lines of measure, case, system and figure with tabs between them, instead of tables
   --rounds N     batches that each makes durable, of each size; half as many of the largest (3000)
   --dir FOLDER   where a folder for the data is made and removed again (the target folder); not one in memory";
 
@@ -136,12 +138,13 @@ impl Payloads {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new(parent: &Path) -> Self {
+    fn new(parent: &Path) -> Result<Self, String> {
         let path = parent.join("bench-log-data");
         // Of a run that was killed.
         let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("the folder for the data can be made");
-        Self(path)
+        fs::create_dir_all(&path)
+            .map_err(|error| format!("{}: {error}; --dir FOLDER names another place", path.display()))?;
+        Ok(Self(path))
     }
 }
 
@@ -152,15 +155,17 @@ impl Drop for Folder {
 }
 
 struct Arguments {
+    tsv: bool,
     rounds: usize,
     parent: PathBuf,
 }
 
 impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Option<Self> {
-        let mut arguments = Self { rounds: ROUNDS, parent: target_folder()? };
+        let mut arguments = Self { tsv: false, rounds: ROUNDS, parent: target_folder()? };
         while let Some(word) = words.next() {
             match word.as_str() {
+                "--tsv" => arguments.tsv = true,
                 "--rounds" => arguments.rounds = words.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
                 "--dir" => arguments.parent = words.next()?.into(),
                 _ => return None,
@@ -186,7 +191,13 @@ fn main() -> ExitCode {
     };
     let begun = Instant::now();
     // Before what is open in it, so that it is dropped after that.
-    let folder = Folder::new(&arguments.parent);
+    let folder = match Folder::new(&arguments.parent) {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     eprintln!("making the logs in {}", folder.0.display());
     let mut systems: Vec<(&str, Box<dyn System>)> = vec![
         ("FlareDB's log", Box::new(flare::Flare::new(&folder.0.join("flaredb")))),
@@ -199,7 +210,8 @@ fn main() -> ExitCode {
     for size in SIZES {
         let rounds = arguments.rounds(size);
         let took = measure(&mut systems, &mut payloads, size, rounds);
-        print_table(size, rounds, &systems, took);
+        let rows = report::rows(&systems.iter().map(|(name, _)| *name).collect::<Vec<_>>(), took);
+        print!("{}", if arguments.tsv { report::tsv(size, &rows) } else { report::table(size, rounds, &rows) });
     }
     eprintln!("done after {:.0} s", begun.elapsed().as_secs_f64());
     ExitCode::SUCCESS
@@ -246,23 +258,30 @@ fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (first + turn * step) % count)
 }
 
-/// The value below which so much of the values is.
-fn at(values: &mut [Duration], part: f64) -> f64 {
-    values.sort_unstable();
-    values[((values.len() as f64 * part) as usize).min(values.len() - 1)].as_secs_f64() * 1e6
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn print_table(size: Size, rounds: usize, systems: &[(&str, Box<dyn System>)], took: Vec<Vec<Took>>) {
-    let mut rows: Vec<(&str, Vec<Duration>, Vec<Duration>)> = Vec::new();
-    for ((name, _), took) in systems.iter().zip(took) {
-        let (wall, cpu) = took.into_iter().map(|took| (took.wall, took.cpu)).unzip();
-        rows.push((name, wall, cpu));
+    #[test]
+    fn flags() {
+        let read = |words: &[&str]| Arguments::read(words.iter().map(|word| (*word).to_owned()));
+        let all = read(&["--rounds", "7", "--tsv", "--dir", "/somewhere"]).unwrap();
+        assert_eq!((all.tsv, all.rounds, all.parent), (true, 7, PathBuf::from("/somewhere")));
+        assert!(read(&[]).is_some_and(|none| !none.tsv && none.rounds == ROUNDS));
+        for wrong in [&["--rounds", "0"] as &[&str], &["--rounds"], &["--json"]] {
+            assert!(read(wrong).is_none(), "{wrong:?}");
+        }
     }
-    let bare = rows.iter_mut().find(|(name, ..)| *name == BARE).map_or(f64::NAN, |(_, wall, _)| at(wall, 0.5));
-    let head = format!("{} x {} B, {rounds} times", size.entries, size.entry_bytes);
-    println!("\n{head:<30} {:>9} {:>9} {:>9} {:>11} {:>11}", "p50 µs", "p90 µs", "p99 µs", "p50 / bare", "CPU p50 µs");
-    for (name, wall, cpu) in &mut rows {
-        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|part| at(wall, part));
-        println!("{name:<30} {p50:>9.0} {p90:>9.0} {p99:>9.0} {:>11.2} {:>11.1}", p50 / bare, at(cpu, 0.5));
+
+    #[test]
+    fn each_comes_first_and_after_each_other_equally_often() {
+        let (mut first, mut after) = ([0; 5], [[0; 5]; 5]);
+        for round in 0..20 {
+            let order: Vec<usize> = order(round, 5).collect();
+            first[order[0]] += 1;
+            order.windows(2).for_each(|pair| after[pair[0]][pair[1]] += 1);
+        }
+        assert_eq!(first, [4; 5]);
+        assert!((0..5).all(|a| (0..5).all(|b| after[a][b] == if a == b { 0 } else { 4 })), "{after:?}");
     }
 }
