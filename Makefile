@@ -75,23 +75,33 @@ fix: ## format and apply what clippy can apply
 golden: ## rewrite the golden scripts' output after an intended change; read the diff before committing it
 	UPDATE_GOLDENFILES=1 $(CARGO) test --release -p flaredb-raft --test golden
 
-# bench/ is a workspace of its own, built apart from the servers.
+# bench/ is a workspace of its own, built apart from the servers. So are bench/core and bench/log, which link other Raft crates and
+# measure two rows of the table. Without protoc, which raft-rs needs, the row of the core says so. bench/log is built with the
+# servers' target folder and profile: RocksDB, which it measures too, is compiled already.
 BENCH_TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR)-bench,target/bench)
-bench: build ## FlareDB and etcd side by side, 17 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
+SERVERS_TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROTOC := $(shell command -v protoc 2>/dev/null)
+BUILD_BENCH_CORE := CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) build --release --locked --manifest-path bench/core/Cargo.toml
+BUILD_BENCH_LOG := CARGO_TARGET_DIR="$(abspath $(SERVERS_TARGET))" $(CARGO) build --release --locked --manifest-path bench/log/Cargo.toml
+bench: build ## the whole table: FlareDB beside etcd, the core and the log; some 22 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
 	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) build --release --locked --manifest-path bench/Cargo.toml
+	$(if $(PROTOC),$(BUILD_BENCH_CORE))
+	$(BUILD_BENCH_LOG)
 	$(if $(ETCD),ETCD="$(abspath $(ETCD))") "$(BENCH_TARGET)/release/flaredb-bench" \
-	    --flaredb "$${CARGO_TARGET_DIR:-target}/release/flaredb" $(BENCH_FLAGS)
+	    --flaredb "$(SERVERS_TARGET)/release/flaredb" --log "$(SERVERS_TARGET)/release/log" \
+	    $(if $(PROTOC),--core "$(BENCH_TARGET)/release/core") $(BENCH_FLAGS)
 
 bench-core: ## the core's benchmarks (docs/benchmarks.md explains them)
 	$(CARGO) bench --locked -p flaredb-raft --bench core
 
-bench-rafts: ## the core beside raft-rs and openraft, in ns and in instructions (needs protoc for raft-rs; valgrind for instructions)
+bench-rafts: ## the core beside raft-rs and openraft, all batches, in ns and in instructions (needs protoc for raft-rs; valgrind for instructions)
 	@command -v protoc >/dev/null || { echo "make bench-rafts needs protoc to build raft-rs: apt-get install protobuf-compiler" >&2; exit 1; }
-	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) run --release --locked --manifest-path bench/core/Cargo.toml
+	$(BUILD_BENCH_CORE)
+	"$(BENCH_TARGET)/release/core"
 
-# With the servers' target folder and profile: RocksDB, which it measures too, is compiled already.
 bench-log: prereqs ## the log on disk beside raft-engine, a bare write and RocksDB (LOG_FLAGS='--rounds N --dir FOLDER')
-	CARGO_TARGET_DIR="$(abspath $(or $(CARGO_TARGET_DIR),target))" $(CARGO) run --release --locked --manifest-path bench/log/Cargo.toml -- $(LOG_FLAGS)
+	$(BUILD_BENCH_LOG)
+	"$(SERVERS_TARGET)/release/log" $(LOG_FLAGS)
 
 deny: ## licences, banned crates and sources of every dependency (needs cargo-deny)
 	$(CARGO) deny check bans licenses sources

@@ -1,4 +1,5 @@
-//! The cells: what is measured, by which name, and what FlareDB must reach and aims at, as factors of etcd's figure.
+//! The cells: what is measured, by which name, and what FlareDB must reach and aims at, as factors of etcd's figure (of another
+//! reference's in the cells `core` and `log`).
 
 use flaredb_load::work::Kind;
 use serde::Serialize;
@@ -16,13 +17,19 @@ pub(crate) enum Measure {
     Time,
     /// Resident memory of a member.
     Memory,
+    /// Nanoseconds for an entry in the Raft core alone.
+    EntryTime,
+    /// Instructions for the same.
+    EntryInstructions,
+    /// Batches made durable in a second, one after the other, by the median of their times: more is better.
+    Batches,
     /// CPU of one operation at the end of the growth, as a factor of the same at its beginning: FlareDB's own.
     Growth,
 }
 
 impl Measure {
     pub(crate) fn more_is_better(self) -> bool {
-        self == Self::Rate
+        matches!(self, Self::Rate | Self::Batches)
     }
 
     pub(crate) fn title(self) -> &'static str {
@@ -32,12 +39,15 @@ impl Measure {
             Self::P99 => "p99 ms",
             Self::Time => "ms",
             Self::Memory => "MiB",
+            Self::EntryTime => "ns/entry",
+            Self::EntryInstructions => "instructions/entry",
+            Self::Batches => "batches/s",
             Self::Growth => "× of CPU µs/op",
         }
     }
 }
 
-/// A factor of etcd's figure (for `Growth`: of FlareDB's own at the beginning).
+/// A factor of etcd's figure or another reference's (for `Growth`: of FlareDB's own at the beginning).
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Goal {
     pub(crate) measure: Measure,
@@ -70,10 +80,14 @@ pub(crate) struct Rate {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
     Rate(Rate),
-    /// Few keys, then many, then a restart.
+    /// From few keys to many in steps, then a restart.
     Growth,
     /// kill -9 of the leader.
     Failover,
+    /// The Raft core in memory beside raft-rs: a program of its own.
+    Core,
+    /// The Raft log on disk beside a bare write: a program of its own.
+    Log,
 }
 
 /// A cell.
@@ -169,6 +183,13 @@ pub(crate) const CELLS: &[Cell] = &[
         How::Failover,
         &[goal(Measure::Time, 0.9, 0.0)],
     ),
+    cell(
+        "core",
+        "Raft core, three peers in memory",
+        How::Core,
+        &[goal(Measure::EntryTime, 0.25, 0.125), goal(Measure::EntryInstructions, 0.25, 0.125)],
+    ),
+    cell("log", "log append and sync, one batch after the other", How::Log, &[goal(Measure::Batches, 0.85, 0.95)]),
 ];
 
 const fn reads_nothing(clients: usize) -> How {

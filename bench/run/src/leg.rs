@@ -105,6 +105,8 @@ pub(crate) fn measure(
         p999_ms: outcome.latency_ms(0.999),
         max_ms: outcome.latency_ms(1.0),
         server_cpu_us: used.servers.as_secs_f64() * 1e6 / count,
+        flush_cpu_us: used.background.flushes.as_secs_f64() * 1e6 / count,
+        merge_cpu_us: used.background.merges.as_secs_f64() * 1e6 / count,
         client_cpu_us: used.own.as_secs_f64() * 1e6 / count,
         client_core: used.own.as_secs_f64() / seconds,
         dirtied_bytes: used.dirtied as f64 / count,

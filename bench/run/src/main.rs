@@ -1,5 +1,5 @@
 //! flaredb-bench: FlareDB and etcd side by side. Each cell runs on fresh servers, the systems in turns (A, B, B, A), with the
-//! machine's own limits measured in the same run.
+//! machine's own limits measured in the same run. The Raft core and the log alone are measured by other programs that it runs.
 
 #![expect(
     clippy::indexing_slicing,
@@ -13,6 +13,7 @@ mod compare;
 mod counters;
 mod leg;
 mod options;
+mod parts;
 mod plot;
 mod recovery;
 mod references;
@@ -108,6 +109,11 @@ impl<'a> Bench<'a> {
         if let Some(etcd) = &options.etcd {
             systems.push(System::etcd(etcd).map_err(|error| Wrong::Flags(format!("--etcd: {error}")))?);
         }
+        for (flag, file) in [("--core", &options.core), ("--log", &options.log)] {
+            let Some(file) = file else { continue };
+            let there = format!("{flag}: there is no file {}; make bench builds it", file.display());
+            named(&there, file.is_file())?;
+        }
         for folder in [&options.out, &options.data] {
             let why = |error: std::io::Error| Wrong::Flags(format!("{}: {error}", folder.display()));
             std::fs::create_dir_all(folder).map_err(why)?;
@@ -169,6 +175,10 @@ impl<'a> Bench<'a> {
     /// Whose turn it is in a cell, in order: A, B, B, A in each round.
     fn turns(&self, cell: &Cell) -> Vec<System> {
         let (once, back) = (self.systems.clone(), self.systems.iter().rev().cloned());
+        // Another program's turns are its own.
+        if matches!(cell.how, How::Core | How::Log) {
+            return self.systems.iter().take(1).cloned().collect();
+        }
         // Growth takes minutes and is about CPU and memory, which drift less than rates.
         if self.options.quick || matches!(cell.how, How::Growth) {
             return once;
@@ -203,10 +213,28 @@ impl<'a> Bench<'a> {
             }
             How::Growth => {
                 for system in self.turns(cell) {
-                    let figures = recovery::growth(&system, self.options.grown(), &self.setting(), &say)?;
-                    result.figures.extend(figures);
+                    let (grown, steps) = (self.options.grown(), &mut result.steps);
+                    result.figures.push(recovery::growth(&system, grown, &self.setting(), &say, steps)?);
                     self.bar.inc(1);
                 }
+            }
+            How::Core => {
+                match &self.options.core {
+                    Some(core) => parts::run(core, &["--tsv", "--batch", parts::CORE_BATCH], &say, result)?,
+                    None => result.missing = Some(parts::no_core()),
+                }
+                self.bar.inc(1);
+            }
+            How::Log => {
+                match &self.options.log {
+                    Some(log) => {
+                        let (rounds, folder) = (if self.options.quick { "200" } else { "3000" }, &self.options.data);
+                        let folder = folder.to_string_lossy();
+                        parts::run(log, &["--tsv", "--rounds", rounds, "--dir", &folder], &say, result)?;
+                    }
+                    None => result.missing = Some(parts::no_log()),
+                }
+                self.bar.inc(1);
             }
             How::Failover => {
                 let turns = self.turns(cell);

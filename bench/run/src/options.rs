@@ -14,13 +14,19 @@ pub(crate) struct Options {
     /// An etcd binary to compare with; without it FlareDB is measured alone.
     #[arg(long, value_name = "FILE", env = "ETCD")]
     pub(crate) etcd: Option<PathBuf>,
+    /// The benchmark of the Raft core, for the cell `core`: bench/core built, which `make bench` does.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) core: Option<PathBuf>,
+    /// The benchmark of the Raft log, for the cell `log`: bench/log built, which `make bench` does.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
     /// Only these cells, separated by commas; `--list` names them.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) cells: Vec<String>,
     /// Name the cells and end.
     #[arg(long)]
     pub(crate) list: bool,
-    /// A minute instead of most of an hour: few cells, one short turn each. Its figures are not worth quoting.
+    /// A minute instead of half an hour: few cells, one short turn each. Its figures are not worth quoting.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Whom the clients talk to.
@@ -44,7 +50,7 @@ pub(crate) struct Options {
     /// Calls a second of the open-loop cell [default: half of etcd's best rate of puts in this run].
     #[arg(long, value_name = "RATE")]
     pub(crate) open_rate: Option<f64>,
-    /// Keys at the end of the growth cell [default: 1000000, quick: 30000].
+    /// Keys at the end of the growth cell, which gets there in steps [default: 1000000, quick: 30000].
     #[arg(long, value_name = "COUNT")]
     pub(crate) grow_to: Option<u64>,
     /// Kills of the leader for each system [default: 20, quick: 2].
@@ -54,11 +60,13 @@ pub(crate) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
-  flaredb-bench --etcd /usr/local/bin/etcd               the whole table, some 35 minutes
+  flaredb-bench --etcd /usr/local/bin/etcd               all cells but core and log, some 20 minutes
+  make bench ETCD=/usr/local/bin/etcd                    the whole table
   flaredb-bench --etcd /usr/local/bin/etcd --quick       a look, in a minute
   flaredb-bench --cells put-64,get-64                    FlareDB alone, two cells
 
-Exit codes: 0 everything was measured, 1 something failed, 2 wrong flags.";
+Exit codes: 0 everything was measured that is there (a row says so of what is not: etcd, core, log, valgrind),
+1 something failed, 2 wrong flags.";
 
 /// Whom the clients talk to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,8 +1,8 @@
-//! Plots as SVG, written by hand: bars on a logarithmic scale and lines over the number of clients. Readable on a light and on a
+//! Plots as SVG, written by hand: bars on a logarithmic scale and lines over the number of clients or keys. Readable on a light and on a
 //! dark page, because they bring their own background.
 
 use crate::cells::Measure;
-use crate::results::{Comparison, Leg, Results};
+use crate::results::{Comparison, GrowthStep, Leg, Results};
 use crate::table::digits;
 use std::fmt::Write;
 
@@ -22,7 +22,8 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
         .cells
         .iter()
         .flat_map(|cell| &cell.comparisons)
-        .filter(|comparison| comparison.ratio.is_some() && comparison.measure != Measure::Growth)
+        .filter(|comparison| comparison.ratio.is_some() && comparison.note.is_none())
+        .filter(|comparison| comparison.measure != Measure::Growth)
         .collect();
     if !ratios.is_empty() {
         plots.push(("ratios.svg", gains(&ratios)));
@@ -37,9 +38,17 @@ pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
         ("puts-p50.svg", "Median latency of puts of 256 B, ms, by clients", |leg| leg.p50_ms),
     ] {
         let lines = over_clients(results, take);
-        if lines.iter().any(|(_, points)| points.len() > 1) {
-            plots.push((name, line_plot(title, &lines)));
+        if lines.iter().any(|line| line.points.len() > 1) {
+            plots.push((name, line_plot(title, &[1.0, 16.0, 64.0, 256.0], &lines)));
         }
+    }
+    let growth = over_keys(results);
+    if growth.iter().any(|line| line.points.len() > 1) {
+        let mut keys: Vec<f64> = growth.iter().flat_map(|line| &line.points).map(|point| point.0).collect();
+        keys.sort_by(f64::total_cmp);
+        keys.dedup();
+        let title = "Server CPU of one put (line) and of one get (dashes), µs, by keys";
+        plots.push(("growth.svg", line_plot(title, &keys, &growth)));
     }
     plots
 }
@@ -58,18 +67,40 @@ fn pairs(results: &Results, take: impl Fn(&Leg) -> f64) -> Vec<Row> {
         .collect()
 }
 
-type Line = (&'static str, Vec<(f64, f64)>);
+struct Line {
+    color: &'static str,
+    dashes: bool,
+    points: Vec<(f64, f64)>,
+}
+
+const COLORS: [(&str, &str); 2] = [("FlareDB", OURS), ("etcd", THEIRS)];
 
 fn over_clients(results: &Results, take: fn(&Leg) -> f64) -> Vec<Line> {
-    let line = |system: &'static str| {
+    let line = |(system, color)| {
         let points = [("put-1", 1.0), ("put-16", 16.0), ("put-64", 64.0), ("put-256", 256.0)];
         let points = points.into_iter().filter_map(|(name, clients)| {
             let cell = results.cells.iter().find(|cell| cell.name == name)?;
             Some((clients, mean(&cell.legs, system, take)?))
         });
-        (system, points.collect())
+        Line { color, dashes: false, points: points.collect() }
     };
-    vec![line("FlareDB"), line("etcd")]
+    COLORS.into_iter().map(line).collect()
+}
+
+/// CPU of puts and of gets as a database grows.
+fn over_keys(results: &Results) -> Vec<Line> {
+    let steps = || results.cells.iter().flat_map(|cell| &cell.steps);
+    let line = |system: &str, color, dashes, take: fn(&GrowthStep) -> f64| {
+        let points = steps().filter(|step| step.system == system).map(|step| (step.keys as f64, take(step)));
+        Line { color, dashes, points: points.collect() }
+    };
+    let both = |(system, color)| {
+        [
+            line(system, color, false, |step| step.put.server_cpu_us),
+            line(system, color, true, |step| step.get.server_cpu_us),
+        ]
+    };
+    COLORS.into_iter().flat_map(both).collect()
 }
 
 fn escape(text: &str) -> String {
@@ -148,7 +179,7 @@ fn gains(comparisons: &[&Comparison]) -> String {
     }
     let scale = Scale::over(values.into_iter(), LEFT, WIDTH - RIGHT);
     let height = TOP + ROW * comparisons.len() as f64 + 30.0;
-    let mut svg = begin(height, "FlareDB beside etcd: times better (| must, ‖ aim)");
+    let mut svg = begin(height, "FlareDB: times better than etcd, or than whom the row names (| must, ‖ aim)");
     let bottom = height - 24.0;
     for tick in scale.ticks() {
         stroke(&mut svg, (scale.at(tick), TOP - 8.0), (scale.at(tick), bottom), "stroke=\"#dee2e6\"");
@@ -204,10 +235,10 @@ fn bars(title: &str, rows: &[Row]) -> String {
     svg + "</svg>\n"
 }
 
-/// Both axes logarithmic.
-fn line_plot(title: &str, lines: &[Line]) -> String {
+/// Both axes logarithmic, with marks for these values on the horizontal one.
+fn line_plot(title: &str, marks: &[f64], lines: &[Line]) -> String {
     const HEIGHT: f64 = 380.0;
-    let points = || lines.iter().flat_map(|(_, points)| points);
+    let points = || lines.iter().flat_map(|line| &line.points);
     let across = Scale::over(points().map(|point| point.0), 80.0, WIDTH - 40.0);
     let up = Scale::over(points().map(|point| point.1), HEIGHT - 40.0, TOP + 8.0);
     let mut svg = begin(HEIGHT, title);
@@ -216,13 +247,15 @@ fn line_plot(title: &str, lines: &[Line]) -> String {
         stroke(&mut svg, (80.0, up.at(tick)), (WIDTH - 40.0, up.at(tick)), "stroke=\"#dee2e6\"");
         text(&mut svg, 72.0, up.at(tick) + 4.0, "end", &digits(tick));
     }
-    for clients in [1.0, 16.0, 64.0, 256.0] {
-        text(&mut svg, across.at(clients), HEIGHT - 16.0, "middle", &format!("{clients}"));
+    for mark in marks {
+        text(&mut svg, across.at(*mark), HEIGHT - 16.0, "middle", &format!("{mark}"));
     }
-    for ((_, points), color) in lines.iter().zip([OURS, THEIRS]) {
+    for Line { color, dashes, points } in lines {
+        let dashes = if *dashes { " stroke-dasharray=\"6 4\"" } else { "" };
         let path: Vec<String> = points.iter().map(|(x, y)| format!("{:.1},{:.1}", across.at(*x), up.at(*y))).collect();
         let path = path.join(" ");
-        let _ = writeln!(svg, "<polyline points=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>");
+        let _ =
+            writeln!(svg, "<polyline points=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"{dashes}/>");
         for (x, y) in points {
             let (at, of) = (across.at(*x), up.at(*y));
             let _ = writeln!(svg, "<circle cx=\"{at:.1}\" cy=\"{of:.1}\" r=\"3.5\" fill=\"{color}\"/>");
@@ -230,4 +263,19 @@ fn line_plot(title: &str, lines: &[Line]) -> String {
         }
     }
     svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_a_point_for_each_step_and_gets_are_dashed() {
+        let points = || vec![(10_000.0, 60.0), (30_000.0, 70.0), (100_000.0, 90.0)];
+        let lines = [false, true].map(|dashes| Line { color: OURS, dashes, points: points() });
+        let svg = line_plot("a < b", &[10_000.0, 100_000.0], &lines);
+        assert_eq!(svg.matches("<circle").count(), 6);
+        assert_eq!((svg.matches("<polyline").count(), svg.matches("stroke-dasharray").count()), (2, 1));
+        assert!(svg.contains(">100000</text>") && svg.contains("a &lt; b"), "{svg}");
+    }
 }

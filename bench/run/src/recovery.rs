@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, System};
 use crate::counters::Memory;
 use crate::leg::{self, Setting, connect, fill};
-use crate::results::{Figure, median};
+use crate::results::{Figure, GrowthStep, median};
 use flaredb_load::work::{self, Kind, Work};
 use flaredb_load::{Connection, LoadError, Method, Pace, Result, call};
 use std::net::SocketAddr;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Keys of the small database.
 pub(crate) const FEW_KEYS: u64 = 10_000;
+/// Where a growing database is measured on its way, besides at its end.
+const STEPS: [u64; 6] = [FEW_KEYS, 30_000, 100_000, 300_000, 1_000_000, 3_000_000];
 const VALUE_BYTES: usize = 256;
 /// Of the keys of a growing database.
 const PREFIX: &str = "growth/";
@@ -25,39 +27,41 @@ const EVERY: Duration = Duration::from_millis(2);
 /// Rest between two failovers, once all serve again.
 const SETTLE: Duration = Duration::from_millis(1000);
 
-fn figure(system: &System, what: String, unit: &'static str, all: Vec<f64>) -> Figure {
-    let all = if all.len() == 1 { (all[0], Vec::new()) } else { (median(&all), all) };
-    Figure { system: system.name, what, unit, value: all.0, all: all.1 }
-}
-
 /// What the growth cell says about one number of keys.
 pub(crate) fn named(what: &str, keys: u64) -> String {
     format!("{what}, {keys} keys")
 }
 
-/// Few keys, many keys, then kill -9 of all three and a start.
-pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dyn Fn(&str)) -> Result<Vec<Figure>> {
+/// Numbers of keys at which a database is measured that grows to `many`.
+fn steps(many: u64) -> Vec<u64> {
+    STEPS.into_iter().filter(|step| *step < many).chain([many]).collect()
+}
+
+/// From few keys to many in steps, then kill -9 of all three and a start.
+pub(crate) fn growth(
+    system: &System,
+    many: u64,
+    setting: &Setting<'_>,
+    say: &dyn Fn(&str),
+    measured: &mut Vec<GrowthStep>,
+) -> Result<Figure> {
     let mut cluster = Cluster::start(system, setting.folder)?;
     let mut engine = connect(&cluster, setting)?;
-    let mut figures = Vec::new();
     let mut from = 0;
-    for keys in [FEW_KEYS, many] {
+    for keys in steps(many) {
         say(&format!("{}: growing to {keys} keys", system.name));
         let begun = Instant::now();
         fill(&mut engine, 256, &mut Work::new(Kind::Fill { from, batch: 1 }, PREFIX, keys, VALUE_BYTES))?;
-        let rate = (keys - from) as f64 / begun.elapsed().as_secs_f64();
-        figures.push(figure(system, named("puts while growing", keys), "op/s", vec![rate]));
+        let growing_rate = (keys - from) as f64 / begun.elapsed().as_secs_f64();
         from = keys;
         let memory = Memory::largest(&cluster.pids());
-        figures.push(figure(system, named("resident memory", keys), "MiB", vec![memory.resident as f64 / 1_048_576.0]));
-        figures.push(figure(system, named("peak memory", keys), "MiB", vec![memory.peak as f64 / 1_048_576.0]));
-        for (what, kind) in [("put", Kind::Put), ("get", Kind::Get { serializable: false })] {
+        let mut load = |kind: Kind| {
             let mut work = Work::new(kind, PREFIX, keys, VALUE_BYTES);
-            let pace = Pace::Closed { clients: 64 };
-            let leg = leg::measure(system, &cluster, &mut engine, &mut work, pace, 1, setting)?;
-            figures.push(figure(system, named(&format!("CPU of a {what}"), keys), "µs", vec![leg.server_cpu_us]));
-            figures.push(figure(system, named(&format!("{what}s"), keys), "op/s", vec![leg.rate]));
-        }
+            leg::measure(system, &cluster, &mut engine, &mut work, Pace::Closed { clients: 64 }, 1, setting)
+        };
+        let put = load(Kind::Put)?;
+        let get = load(Kind::Get { serializable: false })?;
+        measured.push(GrowthStep { system: system.name, keys, growing_rate, memory, put, get });
     }
     drop(engine);
     let mut read = Vec::new();
@@ -73,8 +77,8 @@ pub(crate) fn growth(system: &System, many: u64, setting: &Setting<'_>, say: &dy
         times.push(first_answer(nobody, Method::Range, &read, least, begun)?.as_secs_f64() * 1e3);
         cluster.wait_until_it_serves()?;
     }
-    figures.push(figure(system, named("restart to first linearizable read", many), "ms", times));
-    Ok(figures)
+    let what = named("restart to first linearizable read", many);
+    Ok(Figure { system: system.name, what, unit: "ms", value: median(&times), all: times })
 }
 
 /// Kills the leader some times.
@@ -167,4 +171,16 @@ fn ask_until(
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_growth_begins_with_few_keys_and_ends_where_it_should() {
+        assert_eq!(steps(1_000_000), [10_000, 30_000, 100_000, 300_000, 1_000_000]);
+        assert_eq!(steps(30_000), [10_000, 30_000]);
+        assert_eq!(steps(40_000), [10_000, 30_000, 40_000]);
+    }
 }

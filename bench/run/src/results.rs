@@ -63,7 +63,7 @@ pub(crate) struct Spread {
 }
 
 /// One turn of one system in one cell.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Leg {
     pub(crate) system: &'static str,
     pub(crate) operations: u64,
@@ -78,6 +78,9 @@ pub(crate) struct Leg {
     pub(crate) max_ms: f64,
     /// Microseconds for one operation: the three servers together, and this program.
     pub(crate) server_cpu_us: f64,
+    /// Of the servers': what RocksDB's threads used that flush, and those that merge files. Of others it is 0.
+    pub(crate) flush_cpu_us: f64,
+    pub(crate) merge_cpu_us: f64,
     pub(crate) client_cpu_us: f64,
     /// Share of one core that this program used: near 1 it is the load generator that was measured.
     pub(crate) client_core: f64,
@@ -104,9 +107,40 @@ pub(crate) struct CellResult {
     pub(crate) legs: Vec<Leg>,
     /// Of cells that are not about a pace.
     pub(crate) figures: Vec<Figure>,
+    /// Of the growth.
+    pub(crate) steps: Vec<GrowthStep>,
+    /// What another program measured.
+    pub(crate) lines: Vec<Line>,
     pub(crate) comparisons: Vec<Comparison>,
+    /// Cores that others used while another program measured.
+    pub(crate) others_cores: Option<f64>,
+    /// What is missing to measure it, which is not a failure.
+    pub(crate) missing: Option<String>,
     /// Why it could not be measured.
     pub(crate) failure: Option<String>,
+}
+
+/// A system with so many keys.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct GrowthStep {
+    pub(crate) system: &'static str,
+    pub(crate) keys: u64,
+    /// Puts a second on the way here.
+    pub(crate) growing_rate: f64,
+    /// Of the largest member, on arrival.
+    pub(crate) memory: Memory,
+    /// Puts to, and linearizable gets of, random keys among these.
+    pub(crate) put: Leg,
+    pub(crate) get: Leg,
+}
+
+/// A figure that another program measured, or why it did not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Line {
+    pub(crate) measure: String,
+    pub(crate) case: String,
+    pub(crate) system: String,
+    pub(crate) value: Result<f64, String>,
 }
 
 /// A figure with a name.
@@ -120,19 +154,22 @@ pub(crate) struct Figure {
     pub(crate) all: Vec<f64>,
 }
 
-/// FlareDB's figure beside etcd's.
+/// FlareDB's figure beside etcd's, or beside that of whoever the title names.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
     pub(crate) title: String,
     pub(crate) measure: Measure,
+    /// Not a number if it was not measured.
     pub(crate) flaredb: f64,
-    /// etcd's, or for growth FlareDB's own at the beginning.
+    /// etcd's or another reference's, or for growth FlareDB's own at the beginning.
     pub(crate) other: Option<f64>,
     pub(crate) ratio: Option<f64>,
     /// Lowest and highest ratio of a pair of turns.
     pub(crate) ratio_range: Option<(f64, f64)>,
     pub(crate) goal: Option<Goal>,
     pub(crate) verdict: Verdict,
+    /// In the place of a verdict: why there is none.
+    pub(crate) note: Option<String>,
 }
 
 /// How a ratio stands to its goal.
@@ -162,7 +199,12 @@ impl Comparison {
             }
             _ => Verdict::None,
         };
-        Self { title, measure, flaredb, other, ratio, ratio_range: None, goal, verdict }
+        Self { title, measure, flaredb, other, ratio, ratio_range: None, goal, verdict, note: None }
+    }
+
+    /// A row of something that was not measured.
+    pub(crate) fn missing(title: String, measure: Measure, goal: Option<Goal>, why: String) -> Self {
+        Self { note: Some(format!("not measured: {why}")), ..Self::new(title, measure, f64::NAN, None, goal) }
     }
 }
 
