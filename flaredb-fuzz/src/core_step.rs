@@ -200,6 +200,7 @@ fn message(u: &mut Unstructured<'_>, peer: &Peer<MemoryStorage>) -> Result<Messa
                 snapshot: SnapshotMeta { last: position(u, last)?, conf_state: ConfState { voters } },
             }
         }
+        12 if u.arbitrary()? => Body::Pledge { round: number(u, 3)?, for_us: number(u, 1_000_000)? },
         12 => Body::TimeoutNow,
         13 if u.arbitrary()? => Body::ReadIndex { id: number(u, 9)? },
         13 => Body::ReadIndexResponse { id: number(u, 9)?, index: Some(number(u, last.index)?) },

@@ -81,6 +81,7 @@ fn batches() -> Vec<Vec<Message>> {
         Body::AppendEntriesResponse { round: 0, result: AppendResult::Rejected { prev_index: 300, hint: last } },
         Body::InstallSnapshot { snapshot: SnapshotMeta { last, conf_state: ConfState { voters: vec![1, 2, 3] } } },
         Body::TimeoutNow,
+        Body::Pledge { round: 7, for_us: 1_000_000 },
         Body::ReadIndex { id: u64::MAX },
         Body::ReadIndexResponse { id: 5, index: Some(300) },
         Body::ReadIndexResponse { id: 5, index: None },

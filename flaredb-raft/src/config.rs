@@ -26,6 +26,12 @@ pub struct Config {
     /// A write that is out for longer than this many ticks has stalled: a leader hands over and, an election timeout later,
     /// steps down; others do not campaign.
     pub write_stall_ticks: u32,
+    /// Lease reads: for so many µs of the host's clock a peer that hears a leader gives no vote, and a leader's lease is nine
+    /// elevenths of it. 0: off. Else the host must step `Event::Clock`, and elections after a silent leader take that much longer;
+    /// an election timeout is a good value. A leader counts only on peers that pledge at least its own.
+    pub lease_us: u64,
+    /// What the last life of this peer may have pledged, µs, if it was started with another `lease_us`. Needs `Event::Clock` as well.
+    pub former_lease_us: u64,
     /// Seed of the randomized election timeout.
     pub seed: u64,
     /// Differs at every start of this peer; makes read ids unique over restarts.
@@ -48,6 +54,8 @@ impl Config {
             apply_bytes_max: 4 << 20,
             cache_bytes_max: 32 << 20,
             write_stall_ticks: 20,
+            lease_us: 0,
+            former_lease_us: 0,
             seed: id,
             incarnation: 0,
         }

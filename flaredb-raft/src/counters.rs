@@ -39,4 +39,10 @@ pub struct Counters {
     pub stall_step_downs: u64,
     /// Elections begun before the election timeout, because the connection to the leader broke.
     pub early_campaigns: u64,
+    /// Votes and pre-votes not considered because of a pledge to a leader (lease reads).
+    pub vote_pledged: u64,
+    /// Pledges that this leader does not count on: lease reads are off here, or a follower's are shorter.
+    pub pledge_too_short: u64,
+    /// Read indexes given by lease. Not a drop.
+    pub lease_reads: u64,
 }

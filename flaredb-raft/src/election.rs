@@ -21,6 +21,10 @@ impl<S: RaftStorage> Peer<S> {
         if self.now - self.heard_at < self.timeout {
             return self.maybe_campaign_early();
         }
+        if self.is_promotable() && self.is_pledged() {
+            // By the clock it is too early still; the next tick sees.
+            return Ok(());
+        }
         if self.is_promotable() {
             return self.become_pre_candidate("no leader was heard for an election timeout");
         }
@@ -42,7 +46,7 @@ impl<S: RaftStorage> Peer<S> {
     fn maybe_campaign_early(&mut self) -> Result<(), StorageError> {
         let Role::Follower(follower) = &self.role else { return Ok(()) };
         let due = follower.campaign_at.is_some_and(|at| self.now >= at);
-        if !due || !self.is_promotable() {
+        if !due || !self.may_campaign() {
             return Ok(());
         }
         // If nobody listens, it is tried again when it would have been tried anyway.
@@ -73,6 +77,11 @@ impl<S: RaftStorage> Peer<S> {
             && self.term < POSITION_MAX
     }
 
+    /// A transfer needs no more than [`Peer::is_promotable`].
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.is_promotable() && !self.is_pledged()
+    }
+
     pub(crate) fn restart_timer(&mut self) {
         let timeout = u64::from(self.config.election_timeout_ticks);
         self.heard_at = self.now;
@@ -89,6 +98,19 @@ impl<S: RaftStorage> Peer<S> {
             }
             Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
+    }
+
+    /// Whether votes and pre-votes that no leader asked for are left unanswered.
+    pub(crate) fn ignores_votes(&mut self) -> bool {
+        if self.hears_leader() {
+            self.counters.vote_ignored += 1;
+            return true;
+        }
+        if self.is_pledged() {
+            self.counters.vote_pledged += 1;
+            return true;
+        }
+        false
     }
 
     /// What every change of role does: answers what can be answered no more, and takes the new term over.
@@ -139,7 +161,7 @@ impl<S: RaftStorage> Peer<S> {
     }
 
     pub(crate) fn become_pre_candidate(&mut self, reason: &'static str) -> Result<(), StorageError> {
-        assert!(self.is_promotable(), "only a voter with a whole log campaigns");
+        assert!(self.may_campaign(), "only a voter with a whole log campaigns, and none that has pledged not to");
         if mutant!(NoPreVote) {
             self.become_candidate(false, reason);
             return Ok(());
@@ -167,6 +189,7 @@ impl<S: RaftStorage> Peer<S> {
 
     /// Raises the term and votes for itself. The requests leave when that is durable.
     fn become_candidate(&mut self, transfer: bool, reason: &'static str) {
+        assert!(transfer || !self.is_pledged(), "a pledge is kept");
         self.leave_role(self.term + 1);
         self.voted_for = Some(self.config.id);
         self.role = Role::Candidate(Ballot::default());
@@ -191,8 +214,7 @@ impl<S: RaftStorage> Peer<S> {
 
     /// Answers whether an election could be won. Changes nothing here (R7).
     pub(crate) fn on_pre_vote(&mut self, from: u64, term: u64, last: EntryId) {
-        if term > self.term && self.hears_leader() {
-            self.counters.vote_ignored += 1;
+        if term > self.term && self.ignores_votes() {
             return;
         }
         if term > self.term && self.may_vote_for(last) {
@@ -230,8 +252,7 @@ impl<S: RaftStorage> Peer<S> {
     /// A vote in the current term. At most one per term, durable before it is told, only for a log that holds everything
     /// committed, and none if the term's leader is known already.
     pub(crate) fn on_request_vote(&mut self, from: u64, last: EntryId, transfer: bool) {
-        if !transfer && self.hears_leader() {
-            self.counters.vote_ignored += 1;
+        if !transfer && self.ignores_votes() {
             return;
         }
         let free = match self.voted_for {

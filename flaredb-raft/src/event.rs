@@ -8,6 +8,12 @@ use bytes::Bytes;
 pub enum Event {
     /// One unit of time has passed.
     Tick,
+    /// The host's clock shows `now`: read after everything that was stepped before this. Only for lease reads; the best place is
+    /// right before the effects are taken.
+    Clock {
+        /// µs since any moment, but never less than before. It must count the time during which the machine was suspended.
+        now: u64,
+    },
     /// A message arrived. It may be stale, repeated, reordered or from a confused peer: it is dropped, never trusted blindly.
     Receive(Message),
     /// A client's command. On the leader it is appended, on a follower forwarded; if neither is possible it comes back in

@@ -5,6 +5,7 @@
 
 use crate::forward::ForwardedProposals;
 use crate::leader::{Leader, Transfer};
+use crate::lease::{Lease, Pledge};
 use crate::peer::{Peer, Writing};
 use crate::read_index::{ForwardedReads, SentReads};
 use crate::replication::{Mode, Progress};
@@ -46,6 +47,7 @@ impl<S: RaftStorage> Peer<S> {
             last_write_id: _,
             install,
             recovery,
+            pledge: Pledge { now: clock, until, renewed_us },
             out,
             gated,
             flush_wanted,
@@ -70,15 +72,16 @@ impl<S: RaftStorage> Peer<S> {
         (out, gated, flush_wanted, announced, failed.is_some()).hash(state);
         (wire_id_base, reads_forwarded, proposals_forwarded, incarnation_mark, batches_forwarded).hash(state);
         (now - heard_at).hash(state);
+        (until.saturating_sub(*clock), renewed_us).hash(state);
         log.hash_state(state);
-        hash_role(role, *now, config, state);
+        hash_role(role, *now, *clock, config, state);
     }
 }
 
-fn hash_role<H: Hasher>(role: &Role, now: u64, config: &Config, state: &mut H) {
+fn hash_role<H: Hasher>(role: &Role, now: u64, clock: u64, config: &Config, state: &mut H) {
     match role {
-        Role::Follower(Follower { leader, ack, campaign_at, proposals, reads }) => {
-            (0, leader, ack, campaign_at.map(|at| at.saturating_sub(now))).hash(state);
+        Role::Follower(Follower { leader, ack, campaign_at, pledged_round, proposals, reads }) => {
+            (0, leader, ack, campaign_at.map(|at| at.saturating_sub(now)), pledged_round).hash(state);
             let ForwardedProposals { unsent, unsent_bytes: _, sent } = proposals;
             unsent.hash(state);
             sent.len().hash(state);
@@ -102,6 +105,7 @@ fn hash_role<H: Hasher>(role: &Role, now: u64, config: &Config, state: &mut H) {
                 since,
                 heartbeat_at,
                 reads,
+                lease: Lease { begun, from, is_over },
                 accepted,
                 transfer,
                 scratch: _,
@@ -110,10 +114,18 @@ fn hash_role<H: Hasher>(role: &Role, now: u64, config: &Config, state: &mut H) {
             let age = |tick: u64| (now - tick).min(u64::from(config.election_timeout_ticks));
             (3, term_start, uncommitted_bytes, age(*since), now - heartbeat_at).hash(state);
             (reads, accepted).hash(state);
+            // A lease that is older than what is trusted is as old as any.
+            let lease_age = |began: u64| (clock - began).min(config.lease_us);
+            (from.map(lease_age), is_over, begun.len()).hash(state);
+            for (round, began) in begun {
+                (round, lease_age(*began)).hash(state);
+            }
             transfer.map(|Transfer { to, since, sent }| (to, age(since), sent)).hash(state);
             followers.len().hash(state);
-            for (id, Progress { state: progress, mode, window, contact, acked_round, told_commit }) in followers {
-                (id, progress, window, contact.map(age), acked_round, told_commit).hash(state);
+            for (id, Progress { state: progress, mode, window, contact, acked_round, pledged_round, told_commit }) in
+                followers
+            {
+                (id, progress, window, contact.map(age), acked_round, pledged_round, told_commit).hash(state);
                 match mode {
                     Mode::Probe => 0.hash(state),
                     Mode::Replicate => 1.hash(state),

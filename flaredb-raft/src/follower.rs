@@ -16,6 +16,7 @@ impl<S: RaftStorage> Peer<S> {
         round: u64,
         entries: Vec<RaftLogEntry>,
     ) -> Result<(), StorageError> {
+        self.renew_pledge(from, round);
         if self.install.is_some() {
             // The log is about to be replaced: nothing is appended, but the leader is heard.
             self.acknowledge(Ack { to: from, round, matched: 0 });

@@ -5,6 +5,7 @@
 
 use crate::entry::entry_size;
 use crate::forward::AcceptedBatches;
+use crate::lease::Lease;
 use crate::log::Log;
 use crate::num::POSITION_MAX;
 use crate::peer::Peer;
@@ -30,6 +31,7 @@ pub(crate) struct Leader {
     pub(crate) since: u64,
     pub(crate) heartbeat_at: u64,
     pub(crate) reads: LeaderReads,
+    pub(crate) lease: Lease,
     pub(crate) accepted: AcceptedBatches,
     pub(crate) transfer: Option<Transfer>,
     /// For the quorum computations, so that they allocate nothing.
@@ -53,6 +55,7 @@ impl Leader {
             since: now,
             heartbeat_at: now,
             reads: LeaderReads::default(),
+            lease: Lease::default(),
             accepted: AcceptedBatches::default(),
             transfer: None,
             scratch: Vec::new(),
@@ -90,7 +93,8 @@ impl Leader {
             assert!(state.pending || !matches!(progress.mode, Mode::Snapshot { .. }), "a snapshot is pending");
             assert!(!state.pending || progress.mode != Mode::Replicate, "replication is not pending");
             assert!(progress.window.is_consistent(), "bytes in flight are counted");
-            assert!(progress.acked_round <= self.reads.round, "only rounds that were sent are confirmed");
+            let heard = progress.acked_round.max(progress.pledged_round);
+            assert!(heard <= self.reads.round, "only rounds that were sent are confirmed");
         }
         self.reads.check_invariants();
     }
@@ -148,7 +152,14 @@ impl<S: RaftStorage> Peer<S> {
         }
         if self.now - leader.heartbeat_at >= u64::from(self.config.heartbeat_interval_ticks) {
             leader.heartbeat_at = self.now;
-            leader.reads.start_round();
+            if self.config.lease_us > 0 {
+                // Pledges are renewed once a round.
+                leader.reads.want_round();
+                leader.reads.start_round();
+                leader.lease.begin(leader.reads.round, self.pledge.now);
+            } else {
+                leader.reads.start_round();
+            }
             self.replicate(true)?;
         }
         Ok(())
@@ -308,6 +319,7 @@ impl<S: RaftStorage> Peer<S> {
         let caught_up = leader.followers.get(&transfer.to).is_some_and(|p| p.state.match_index == last_index);
         if caught_up && !transfer.sent {
             transfer.sent = true;
+            leader.lease.is_over = true;
             let to = transfer.to;
             self.send(to, Body::TimeoutNow);
         }

@@ -6,7 +6,7 @@
 //! simulated, and one bug found is found for good.
 //!
 //! What it is: elections with pre-vote and check-quorum, pipelined and batched replication, commit, ReadIndex reads,
-//! leadership transfer, snapshots, proposals forwarded from followers at most once. What it is not: a log on disk
+//! leadership transfer, lease reads as an option, snapshots, proposals forwarded from followers at most once. What it is not: a log on disk
 //! ([`RaftStorage`] is only read), a state machine, a transport; and the set of voters is fixed.
 //! `docs/raft.md` tells where each part of the paper is and what differs from it.
 //!
@@ -105,6 +105,7 @@ mod fingerprint;
 mod follower;
 mod forward;
 mod leader;
+mod lease;
 mod log;
 mod memory_storage;
 mod message;

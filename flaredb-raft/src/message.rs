@@ -64,6 +64,13 @@ pub enum Body {
         /// What became of it.
         result: AppendResult,
     },
+    /// A follower will neither vote nor campaign for a while (lease reads): sent beside the answer to an append.
+    Pledge {
+        /// The latest round heard.
+        round: u64,
+        /// For so many µs of the sender's clock after it heard that round. Never 0.
+        for_us: u64,
+    },
     /// Announces a snapshot whose payload the host has already received whole and made durable beside the live state.
     InstallSnapshot {
         /// Where it stands.

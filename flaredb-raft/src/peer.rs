@@ -2,9 +2,10 @@
 //!
 //! This file has what all roles share: the durable state, the door through which events and messages come in, and what can be
 //! read from outside. What a peer does is in [`crate::election`] (roles and votes), [`crate::leader`], [`crate::follower`],
-//! [`crate::read_index`], [`crate::forward`]; what it asks of its host is put together in [`crate::output`].
+//! [`crate::read_index`], [`crate::lease`], [`crate::forward`]; what it asks of its host is put together in [`crate::output`].
 
 use crate::counters::Counters;
+use crate::lease::Pledge;
 use crate::log::Log;
 use crate::num::POSITION_MAX;
 use crate::prng::{Prng, mix};
@@ -36,6 +37,8 @@ pub struct Peer<S: RaftStorage> {
     pub(crate) install: Option<Install>,
     /// Set while the disk holds less than was promised.
     pub(crate) recovery: Option<Recovery>,
+    /// For lease reads. It outlives roles and terms: what was pledged holds.
+    pub(crate) pledge: Pledge,
     /// Effects that may leave at once.
     pub(crate) out: Effects,
     /// Messages that say something about this term or vote, which is not durable yet. Emptied when the term changes.
@@ -105,6 +108,7 @@ impl<S: RaftStorage> Peer<S> {
             last_write_id: 0,
             install: None,
             recovery,
+            pledge: Pledge::at_start(&config),
             out: Effects::default(),
             gated: Vec::new(),
             flush_wanted: false,
@@ -142,6 +146,10 @@ impl<S: RaftStorage> Peer<S> {
     fn on_event(&mut self, event: Event) -> Result<(), StorageError> {
         match event {
             Event::Tick => self.on_tick(),
+            Event::Clock { now } => {
+                self.on_clock(now);
+                Ok(())
+            }
             Event::Receive(message) => self.on_message(message),
             Event::Propose { ticket, command, context } => {
                 self.on_propose(ticket, command, context);
@@ -173,7 +181,7 @@ impl<S: RaftStorage> Peer<S> {
                 Ok(())
             }
             Event::Campaign => {
-                if self.is_promotable() {
+                if self.may_campaign() {
                     self.become_pre_candidate("asked to campaign")?;
                 }
                 Ok(())
@@ -220,10 +228,7 @@ impl<S: RaftStorage> Peer<S> {
                 // Prospective terms raise nobody's term (R7).
                 Body::PreVote { .. } if !mutant!(PreVoteRaisesTerm) => {}
                 Body::PreVoteResponse { granted: true } => {}
-                Body::RequestVote { transfer: false, .. } if self.hears_leader() => {
-                    self.counters.vote_ignored += 1;
-                    return Ok(());
-                }
+                Body::RequestVote { transfer: false, .. } if self.ignores_votes() => return Ok(()),
                 Body::AppendEntries { .. } | Body::InstallSnapshot { .. } => {
                     self.become_follower(term, Some(from), "a leader of a higher term was heard");
                 }
@@ -241,6 +246,7 @@ impl<S: RaftStorage> Peer<S> {
                 }
             }
             Body::AppendEntriesResponse { round, result } => self.on_append_response(from, round, result)?,
+            Body::Pledge { round, for_us } => self.on_pledge(from, round, for_us),
             Body::InstallSnapshot { snapshot } => {
                 if self.follow(from) {
                     self.on_install_snapshot(from, snapshot)?;
@@ -441,6 +447,7 @@ fn is_well_formed(term: u64, body: &Body) -> bool {
             }
             crate::AppendResult::Lost { last } => position(last),
         },
+        Body::Pledge { round, for_us } => *round > 0 && *for_us > 0,
         Body::InstallSnapshot { snapshot } => snapshot.last.index > 0 && position(&snapshot.last),
         Body::ReadIndexResponse { index, .. } => index.is_none_or(|index| index <= POSITION_MAX),
         Body::PreVoteResponse { .. }

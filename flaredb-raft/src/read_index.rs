@@ -53,6 +53,11 @@ impl LeaderReads {
         self.wants_round = true;
     }
 
+    /// The next broadcast starts a round although no read waits for it.
+    pub(crate) fn want_round(&mut self) {
+        self.wants_round = true;
+    }
+
     /// Starts the next round if a read waits for it; everything sent from now on confirms those reads.
     pub(crate) fn start_round(&mut self) -> bool {
         if self.wants_round {
@@ -140,10 +145,17 @@ impl<S: RaftStorage> Peer<S> {
         leader.scratch.extend(leader.followers.values().map(|progress| progress.acked_round));
         let confirmed = reached_by_majority(&mut leader.scratch);
         let confirmed = if mutant!(ReadNotConfirmed) { leader.reads.round } else { confirmed };
-        if first.round > confirmed {
-            return;
+        if first.round <= confirmed {
+            self.answer_reads_to(confirmed);
         }
-        while let Some(read) = leader.reads.waiting.pop_front_if(|read| read.round <= confirmed) {
+    }
+
+    /// Answers the reads that wait for `round` or an earlier one; returns how many.
+    pub(crate) fn answer_reads_to(&mut self, round: u64) -> u64 {
+        let mut answered = 0;
+        let Role::Leader(leader) = &mut self.role else { return answered };
+        while let Some(read) = leader.reads.waiting.pop_front_if(|read| read.round <= round) {
+            answered += 1;
             match read.reader {
                 Reader::Local { id } => self.out.reads_ready.push(ReadReady { id, index: read.index }),
                 Reader::Peer { peer, id } => {
@@ -158,6 +170,10 @@ impl<S: RaftStorage> Peer<S> {
                 }
             }
         }
+        if leader.reads.waiting.is_empty() {
+            leader.reads.wants_round = false;
+        }
+        answered
     }
 
     pub(crate) fn on_read_index_response(&mut self, from: u64, id: u64, index: Option<u64>) {

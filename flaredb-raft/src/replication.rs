@@ -36,6 +36,8 @@ pub(crate) struct Progress {
     pub(crate) contact: Option<u64>,
     /// The highest round this follower has confirmed.
     pub(crate) acked_round: u64,
+    /// The latest round for which it has pledged not to vote (lease reads).
+    pub(crate) pledged_round: u64,
     /// The commit index it was told, as far as the sent entries allow it to believe it.
     pub(crate) told_commit: u64,
 }
@@ -48,6 +50,7 @@ impl Progress {
             window: Window::default(),
             contact: None,
             acked_round: 0,
+            pledged_round: 0,
             told_commit: 0,
         }
     }

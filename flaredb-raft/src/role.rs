@@ -29,6 +29,8 @@ pub(crate) struct Follower {
     pub(crate) ack: Option<Ack>,
     /// The connection to the leader broke: the tick at which this peer campaigns if the leader is not heard before.
     pub(crate) campaign_at: Option<u64>,
+    /// The latest round for which the leader was given a pledge (lease reads).
+    pub(crate) pledged_round: u64,
     pub(crate) proposals: ForwardedProposals,
     pub(crate) reads: ForwardedReads,
 }

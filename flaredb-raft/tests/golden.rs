@@ -189,6 +189,17 @@ impl goldenscript::Runner for Script {
                 self.0.propose_together(first()?, &commands);
             }
             "read" => self.0.read_as(first()?, words.get(1).ok_or("which read?")?.parse()?),
+            "clock" => {
+                let now = words.get(1).ok_or("what does it show?")?.parse()?;
+                match words.first() {
+                    Some(&"all") => {
+                        for id in self.0.nodes.keys().copied().collect::<Vec<_>>() {
+                            self.0.step(id, Event::Clock { now });
+                        }
+                    }
+                    _ => self.0.step(first()?, Event::Clock { now }),
+                }
+            }
             "transfer" => self.0.step(first()?, Event::TransferLeadership { to: filter.to.ok_or("to whom?")? }),
             "settle" => self.0.settle(),
             "deliver" => self.each(&filter, |cluster, place| {
@@ -295,6 +306,7 @@ fn cluster_of(settings: &[(&str, &str)]) -> Result<Cluster, Box<dyn Error>> {
         "uncommitted_bytes_max",
         "apply_bytes_max",
         "cache_bytes_max",
+        "lease_us",
     ];
     if let Some((key, _)) = settings.iter().find(|(key, _)| !known.contains(key)) {
         return Err(format!("there is no setting {key}").into());
@@ -307,6 +319,7 @@ fn cluster_of(settings: &[(&str, &str)]) -> Result<Cluster, Box<dyn Error>> {
         config.uncommitted_bytes_max = number("uncommitted_bytes_max").unwrap_or(config.uncommitted_bytes_max);
         config.apply_bytes_max = number("apply_bytes_max").unwrap_or(config.apply_bytes_max);
         config.cache_bytes_max = number("cache_bytes_max").unwrap_or(config.cache_bytes_max);
+        config.lease_us = number("lease_us").unwrap_or(config.lease_us);
     }))
 }
 

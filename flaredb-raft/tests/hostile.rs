@@ -69,6 +69,7 @@ impl Random {
                 let conf_state = ConfState { voters: if self.below(3) > 0 { vec![1, 2, 3] } else { vec![1, 2] } };
                 Body::InstallSnapshot { snapshot: SnapshotMeta { last: self.position(last), conf_state } }
             }
+            9 if self.below(2) == 0 => Body::Pledge { round: self.number(3), for_us: self.number(1_000_000) },
             9 => Body::TimeoutNow,
             10 => match self.below(2) {
                 0 => Body::ReadIndex { id: self.number(9) },

@@ -256,7 +256,7 @@ fn r05_a_followers_questions_are_never_repeated_over_incarnations() {
 }
 
 #[test]
-fn r06_reads_never_rest_on_a_lease() {
+fn r06_without_the_option_reads_never_rest_on_a_lease() {
     // Leadership is handed over and taken by the target while the old leader still believes: its reads wait for a majority
     // that it does not get. There is no lease that could answer them.
     let mut cluster = Cluster::of_three();
@@ -278,6 +278,157 @@ fn r06_reads_never_rest_on_a_lease() {
         cluster.tick(1);
     }
     assert_eq!(cluster.reads_answered[&read], None, "failed, not answered");
+}
+
+/// Three peers with pledges of this long, n1 elected at clock 1,100,000 and pledged to by all.
+fn leased() -> Cluster {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[1, 2, 3], |config| config.lease_us = 1_100_000);
+    clocks(&mut cluster, 0);
+    cluster.step(1, Event::Campaign);
+    assert!(cluster.network.is_empty(), "a start is pledged, its own campaign included");
+    clocks(&mut cluster, 1_100_000);
+    cluster.elect(1);
+    // A heartbeat begins a round, at which the others pledge.
+    cluster.tick(1);
+    cluster.settle();
+    cluster
+}
+
+fn clocks(cluster: &mut Cluster, now: u64) {
+    for id in [1, 2, 3] {
+        cluster.step(id, Event::Clock { now });
+    }
+}
+
+#[test]
+fn r06_a_lease_answers_without_asking_for_nine_elevenths_of_the_pledge() {
+    let mut cluster = leased();
+    cluster.cut.extend([(1, 2), (2, 1), (1, 3), (3, 1)]);
+    let read = cluster.read(1);
+    assert_eq!(cluster.reads_answered.get(&read), None, "the clock was last read before it came");
+    cluster.step(1, Event::Clock { now: 1_999_999 });
+    assert_eq!(cluster.reads_answered[&read], Some(1), "nobody was asked");
+    assert_eq!(cluster.peer(1).counters().lease_reads, 1);
+    assert!(cluster.peer(1).holds_lease(1_999_999) && !cluster.peer(1).holds_lease(2_000_000));
+    let late = cluster.read(1);
+    cluster.step(1, Event::Clock { now: 2_000_000 });
+    assert_eq!(cluster.reads_answered.get(&late), None, "900,000 us after the round began it is over");
+    cluster.cut.clear();
+    cluster.tick(1);
+    cluster.settle();
+    assert_eq!(cluster.reads_answered[&late], Some(1), "by its round");
+    assert!(cluster.peer(1).holds_lease(2_899_999), "which renewed the pledges");
+}
+
+#[test]
+fn r06_a_followers_question_is_answered_by_the_leaders_lease() {
+    let mut cluster = leased();
+    let read = cluster.read(2);
+    cluster.cut.insert((3, 1));
+    cluster.deliver(0);
+    assert!(cluster.network.iter().all(|packet| packet.to == 3 || packet.from == 1), "nobody has confirmed anything");
+    cluster.step(1, Event::Clock { now: 1_200_000 });
+    cluster.settle();
+    assert_eq!((cluster.reads_answered[&read], cluster.peer(1).counters().lease_reads), (Some(1), 1));
+}
+
+#[test]
+fn r06_a_pledge_outlasts_a_broken_connection_a_higher_term_and_a_restart() {
+    let mut cluster = leased();
+    clocks(&mut cluster, 1_200_000);
+    // All connections to n1 break: without pledges a follower campaigns after two ticks.
+    cluster.cut.extend([(1, 2), (2, 1), (1, 3), (3, 1)]);
+    for id in [2, 3] {
+        cluster.step(id, Event::Unreachable { peer: 1 });
+    }
+    for _ in 0..40 {
+        cluster.tick(2);
+        cluster.tick(3);
+        cluster.settle();
+    }
+    assert_eq!(cluster.leader(), Some(1), "by the clock no time has passed, whatever the ticks say");
+    // A candidate of a higher term asks; one that was restarted is no freer.
+    cluster.crash(3);
+    cluster.start(3);
+    let ask = Body::RequestVote { last: id(1, 1), transfer: false };
+    cluster.step(3, message(2, 3, 9, ask.clone()));
+    cluster.step(3, Event::Clock { now: 5_000 });
+    cluster.step(3, message(2, 3, 9, ask));
+    assert_eq!((cluster.status(3).term, cluster.peer(3).counters().vote_pledged), (1, 2));
+    assert!(cluster.network.is_empty(), "no vote, no refusal");
+    // The pledges end: n2's at 1,200,000 + 1,100,000, n3's by its own clock.
+    cluster.step(3, Event::Clock { now: 1_105_000 });
+    cluster.step(2, Event::Clock { now: 2_299_999 });
+    cluster.tick(2);
+    assert!(cluster.network.is_empty());
+    cluster.step(2, Event::Clock { now: 2_300_000 });
+    cluster.tick(2);
+    cluster.settle();
+    assert_eq!((cluster.leader(), cluster.status(2).term), (Some(2), 2));
+}
+
+#[test]
+fn r06_a_lease_ends_for_good_when_leadership_is_offered() {
+    let mut cluster = leased();
+    assert!(cluster.peer(1).holds_lease(1_200_000));
+    cluster.step(1, Event::TransferLeadership { to: 2 });
+    assert!(!cluster.peer(1).holds_lease(1_200_000), "TimeoutNow has left: it may be answered at any time");
+    // It is lost, or late; n1 leads on, its followers pledge on, and all the same there is no lease in this term.
+    cluster.network.clear();
+    for _ in 0..12 {
+        cluster.tick(1);
+        cluster.settle();
+    }
+    assert_eq!((cluster.leader(), cluster.peer(1).transferee()), (Some(1), None));
+    clocks(&mut cluster, 1_300_000);
+    cluster.tick(1);
+    cluster.settle();
+    assert!(!cluster.peer(1).holds_lease(1_300_000));
+    // The late one: pledges do not hold up an election that the leader asked for.
+    cluster.step(2, message(1, 2, 1, Body::TimeoutNow));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(2));
+}
+
+#[test]
+fn r06_a_leader_counts_only_on_a_majority_that_pledges_as_much_as_itself() {
+    let mut cluster = Cluster::new(&[1, 2, 3], &[1, 2, 3], |config| {
+        config.lease_us = [1_000_000, 0, 999_999][usize::try_from(config.id - 1).unwrap()];
+        config.former_lease_us = config.lease_us;
+    });
+    clocks(&mut cluster, 0);
+    clocks(&mut cluster, 1_000_000);
+    cluster.elect(1);
+    cluster.tick(1);
+    cluster.settle();
+    assert!(!cluster.peer(1).holds_lease(1_000_000), "n2 pledges nothing, n3 a microsecond too little");
+    assert_eq!(cluster.peer(1).counters().pledge_too_short, 1);
+    let read = cluster.read(1);
+    cluster.settle();
+    assert_eq!(cluster.reads_answered[&read], Some(1), "by its round");
+}
+
+#[test]
+fn r06_no_lease_before_the_terms_first_commit() {
+    let config = Config { lease_us: 1_100_000, ..Config::new(1, 1) };
+    let mut peer = Peer::new(config, MemoryStorage::new(&[1, 2, 3]), 0).unwrap();
+    peer.step(Event::Clock { now: 0 }).unwrap();
+    peer.step(Event::Clock { now: 1_100_000 }).unwrap();
+    elect(&mut peer, 1);
+    peer.step(Event::Tick).unwrap();
+    settle(&mut peer);
+    peer.step(Event::ReadIndex { id: 7 }).unwrap();
+    peer.step(message(2, 1, 1, Body::Pledge { round: 1, for_us: 1_100_000 })).unwrap();
+    peer.step(Event::Clock { now: 1_200_000 }).unwrap();
+    assert!(!peer.holds_lease(1_200_000), "pledged, but what earlier terms committed may be unknown here");
+    let accepted = AppendResult::Accepted { match_index: 1 };
+    peer.step(message(2, 1, 1, Body::AppendEntriesResponse { round: 0, result: accepted })).unwrap();
+    assert!(peer.holds_lease(1_200_000) && peer.take_effects().reads_ready.is_empty());
+    peer.step(Event::Clock { now: 1_200_000 }).unwrap();
+    assert_eq!(peer.take_effects().reads_ready, [ReadReady { id: 7, index: 1 }]);
+    // A round that was never begun is nobody's to pledge for.
+    peer.step(message(3, 1, 1, Body::Pledge { round: 9, for_us: 1_100_000 })).unwrap();
+    assert_eq!(peer.counters().malformed, 1);
 }
 
 #[test]

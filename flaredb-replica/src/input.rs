@@ -9,6 +9,11 @@ use flaredb_raft::{EntryId, Message};
 pub enum Input {
     /// One unit of time has passed. Every timeout counts these.
     Tick,
+    /// The host's clock, read after everything that was stepped before: see [`flaredb_raft::Event::Clock`]. Only for lease reads.
+    Clock {
+        /// In µs.
+        now: u64,
+    },
     /// A message from another peer, as [`wire::decode_messages`](crate::wire::decode_messages) gave it.
     Receive(Message),
     /// A write, already checked against the limits.

@@ -85,6 +85,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
     pub fn step(&mut self, input: Input) -> Result<(), ReplicaError> {
         match input {
             Input::Tick => self.on_tick(),
+            Input::Clock { now } => self.on_clock(now),
             Input::Receive(message) => {
                 if self.unreachable_leader == Some(message.from) {
                     self.unreachable_leader = None;
@@ -140,11 +141,7 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
             self.apply(entries)?;
             return Ok(self.answer());
         }
-        if self.wants_read_index() {
-            let id = self.reads.ask(self.now);
-            self.counters.read_indexes_asked += 1;
-            self.step_peer(Event::ReadIndex { id })?;
-        }
+        self.maybe_ask_for_read_index()?;
         let Effects {
             write,
             send_now,
@@ -224,6 +221,12 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
         self.step_peer(Event::Tick)?;
         self.hand_on_held()?;
         self.announce_what_all_have()
+    }
+
+    /// The reads that have arrived are asked for first: a lease at this reading then answers them.
+    fn on_clock(&mut self, now: u64) -> Result<(), ReplicaError> {
+        self.maybe_ask_for_read_index()?;
+        self.step_peer(Event::Clock { now })
     }
 
     /// Every event reaches the peer through here, so that no change of leader goes unnoticed however rarely the host drains.
@@ -389,6 +392,15 @@ impl<L: RaftStorage, S: OrderedStore> Replica<L, S> {
                 }
             }
         }
+    }
+
+    fn maybe_ask_for_read_index(&mut self) -> Result<(), ReplicaError> {
+        if !self.wants_read_index() {
+            return Ok(());
+        }
+        let id = self.reads.ask(self.now);
+        self.counters.read_indexes_asked += 1;
+        self.step_peer(Event::ReadIndex { id })
     }
 
     fn wants_read_index(&self) -> bool {

@@ -98,6 +98,7 @@ impl Prng {
                 reason: [RefuseReason::NoLeader, RefuseReason::TooManyUncommitted, RefuseReason::Transferring]
                     [self.below(3) as usize],
             },
+            12 => Body::Pledge { round: self.integer(), for_us: self.integer() },
             _ => unreachable!("there are {BODY_KINDS} kinds"),
         }
     }
@@ -122,7 +123,7 @@ impl Prng {
     }
 }
 
-const BODY_KINDS: u64 = 12;
+const BODY_KINDS: u64 = 13;
 
 fn encoded(messages: &[Message]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -244,7 +245,7 @@ fn integers_in_a_longer_form_or_beyond_64_bits_are_refused() {
 fn unknown_tags_are_refused_by_name() {
     let error = |bytes: &'static [u8]| decode_messages(Bytes::from_static(bytes)).expect_err("unknown tag");
     assert_eq!(error(&[1, 1, 2, 1, 1, 0]), WireError::UnknownTag { what: "message", tag: 0, at: 5 });
-    assert_eq!(error(&[1, 1, 2, 1, 1, 13]), WireError::UnknownTag { what: "message", tag: 13, at: 5 });
+    assert_eq!(error(&[1, 1, 2, 1, 1, 14]), WireError::UnknownTag { what: "message", tag: 14, at: 5 });
     assert_eq!(error(&[1, 1, 2, 1, 1, 2, 2]), WireError::UnknownTag { what: "boolean", tag: 2, at: 6 });
     assert_eq!(error(&[1, 1, 2, 1, 1, 6, 0, 4]), WireError::UnknownTag { what: "append result", tag: 4, at: 7 });
     assert_eq!(error(&[1, 1, 2, 1, 1, 12, 0, 4]), WireError::UnknownTag { what: "refusal", tag: 4, at: 7 });

@@ -8,7 +8,7 @@ use crate::{
     api,
     config::NodeConfig,
     counters::Counters,
-    driver::{self, Driver, Failure, Fixed, NodeHandle, Parts, Requests, Shared},
+    driver::{self, Driver, Failure, Fixed, Lease, NodeHandle, Parts, Requests, Shared},
     identity::{ClusterIdentity, Member},
     transport::{AddressError, Local, Memory, PeerAddress, Remote, Roster, SnapshotStore, Timing, Transport},
 };
@@ -110,7 +110,8 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
     let peer_addrs = local_addrs("--listen-peer-urls", &peer_listeners)?;
     let client_addrs = local_addrs("--listen-client-urls", &client_listeners)?;
 
-    let Opened { dir, data_options, free_bytes_min, memory, recovery, replica, log_writer } = open(&config, &cluster)?;
+    let Opened { dir, data_options, free_bytes_min, lease, memory, recovery, replica, log_writer } =
+        open(&config, &cluster)?;
     let counters = Arc::new(Counters::default());
     let roster = Arc::new(Roster::default());
     let fixed = Fixed {
@@ -142,6 +143,7 @@ pub fn start(config: NodeConfig) -> Result<Node, StartError> {
         dir,
         data_options,
         free_bytes_min,
+        lease,
         memory,
         recovery,
         replica,
@@ -247,6 +249,7 @@ struct Body {
     dir: Arc<DataDir>,
     data_options: DataOptions,
     free_bytes_min: u64,
+    lease: Lease,
     memory: Arc<Memory>,
     recovery: Recovery,
     replica: Replica<LogReader, DataStore>,
@@ -278,6 +281,7 @@ impl Body {
             replica: self.replica,
             log_writer: self.log_writer,
             transport,
+            lease: self.lease,
             memory: self.memory,
             recovery: self.recovery,
             peer_events,

@@ -1,4 +1,4 @@
-//! A node's clock: what it makes of virtual time. Replicas see nothing but ticks, so a clock is the time of the next tick.
+//! A node's clock: what it makes of virtual time. Replicas see ticks, and for lease reads a reading.
 //!
 //! It runs fast or slow by up to a tenth, jumps (a tick at once, or late), and freezes (ticks stop, everything else goes on).
 
@@ -7,6 +7,10 @@ use crate::prf::Draw;
 /// Of one process.
 #[derive(Debug)]
 pub struct Clock {
+    /// Length of a tick by this clock.
+    tick_us: u64,
+    /// What it shows at time 0.
+    offset_us: u64,
     /// True time between two ticks.
     period_us: u64,
     frozen_until: u64,
@@ -23,12 +27,20 @@ impl Clock {
     pub fn new(tick_us: u64, drift_per_million: u64, draw: &mut Draw) -> Self {
         let drift = draw.between(0, 2 * drift_per_million);
         let period_us = (tick_us * (1_000_000 - drift_per_million + drift) / 1_000_000).max(1);
-        Self { period_us, frozen_until: 0, late_us: 0, early: false, due: 0 }
+        // Clocks of different nodes have nothing to do with each other.
+        let offset_us = draw.below(1 << 40);
+        Self { tick_us, offset_us, period_us, frozen_until: 0, late_us: 0, early: false, due: 0 }
     }
 
     /// True time between two ticks, if nothing is wrong.
     pub fn period_us(&self) -> u64 {
         self.period_us
+    }
+
+    /// What it shows, in µs. This does not jump or stand still: it is the monotonic clock, and those faults are the timers'.
+    pub fn reading(&self, now: u64) -> u64 {
+        // Virtual time stays far below 2^40 µs, two weeks.
+        self.offset_us + now * self.tick_us / self.period_us
     }
 
     /// When the tick after the one at `now` comes.

@@ -49,8 +49,8 @@ marks! {
     LeaderElected, LeaderLost, TermRose, LeaderStepsDown, CandidateGivesUp, LogSuffixReplaced, TransferAsked,
     MessagePreVote, MessagePreVoteGranted, MessagePreVoteRefused, MessageRequestVote, MessageVoteGranted, MessageVoteRefused,
     MessageAppend, MessageHeartbeat, MessageAccepted, MessageRejected, MessageLost, MessageInstallSnapshot, MessageTimeoutNow,
-    MessageReadIndex, MessageReadIndexAnswered, MessageReadIndexFailed, MessagePropose, MessageProposeRefused,
-    PeerStaleTerm, PeerStaleAnswer, PeerVoteIgnored, PeerConflictBelowCommit, PeerStaleProposal, PeerNotLeader, PeerRecovering, PeerRecovered,
+    MessagePledge, MessageReadIndex, MessageReadIndexAnswered, MessageReadIndexFailed, LeaseHeld, ElectedBesideLeader, MessagePropose, MessageProposeRefused,
+    PeerStaleTerm, PeerStaleAnswer, PeerVoteIgnored, PeerVotePledged, PeerLeaseRead, PeerConflictBelowCommit, PeerStaleProposal, PeerNotLeader, PeerRecovering, PeerRecovered,
     PeerReplaced, PeerToldItsPromise, PeerTookOver, ReplacedByOldCopy, Met, FrameBeforeMeeting, SnapshotToReplaced,
     CrashBeforeRecoveryIsNoted, CrashAfterRecoveryIsNoted, CrashWhileReplaced,
     // Replica.

@@ -133,6 +133,13 @@ pub enum Observed<'a> {
         /// Who.
         node: u64,
     },
+    /// At this moment a leader may serve reads by its lease.
+    LeaseHeld {
+        /// Who.
+        node: u64,
+        /// The term that it leads.
+        term: u64,
+    },
     /// The member has carried out all that followed from what it had taken in.
     TurnEnded {
         /// Who.

@@ -21,6 +21,8 @@ pub struct Settings {
     pub disk: DiskSettings,
     /// Clients.
     pub workload: WorkloadSettings,
+    /// Who serves reads by leases.
+    pub leases: Leases,
     /// A clock is off by at most this, per million.
     pub drift_per_million: u64,
     /// Time a process takes for an input.
@@ -34,6 +36,17 @@ pub struct Settings {
     /// Disks are damaged whether a good copy of what is committed is left or not: progress is required only as long as a
     /// majority is whole, honesty always.
     pub beyond_budget: bool,
+}
+
+/// Which processes are configured for lease reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leases {
+    /// None.
+    Off,
+    /// All.
+    All,
+    /// Every other life of each.
+    Some,
 }
 
 /// What replicas are configured with.
@@ -149,6 +162,7 @@ impl Settings {
             network: NetworkSettings::draw(&mut Draw::new(seed, "network settings", 0), fault_free),
             disk: DiskSettings::draw(&mut Draw::new(seed, "disk settings", 0)),
             workload: WorkloadSettings::draw(&mut Draw::new(seed, "workload settings", 0), fault_free),
+            leases: *Draw::new(seed, "leases", 0).pick(&[Leases::Off, Leases::Off, Leases::All, Leases::Some]),
             drift_per_million: *draw.pick(&[0, 10_000, 100_000]),
             cpu_us: *draw.pick(&[5, 20, 100]),
             every_us: [0; FaultKind::ALL.len()],

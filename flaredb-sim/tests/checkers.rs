@@ -451,6 +451,12 @@ const CASES: &[(&str, &str, Case)] = &[
         s.lead(2)
     }),
     ("heartbeats of a node that was not elected", "election-safety", |s| s.entries(2, 1, 1, at(2, 1), &[])),
+    ("a lease that runs when another is elected", "lease", |s| {
+        s.see(&Observed::LeaseHeld { node: 1, term: 1 })?;
+        s.elect(2, 2, 3)?;
+        s.see(&Observed::LeaseHeld { node: 2, term: 2 })?;
+        s.see(&Observed::LeaseHeld { node: 1, term: 1 })
+    }),
     ("a leader replaces its own entry", "election-safety", |s| {
         s.append(1, &[no_op(3, 1)])?;
         let hard_state = s.hard_states[0];

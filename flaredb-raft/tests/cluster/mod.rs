@@ -633,6 +633,7 @@ fn show_body(body: &Body) -> String {
         Body::AppendEntriesResponse { round, result: AppendResult::Lost { last } } => {
             format!("AppendEntriesResponse lost after {last}, round {round}")
         }
+        Body::Pledge { round, for_us } => format!("Pledge of {for_us} us, round {round}"),
         Body::InstallSnapshot { snapshot } => format!("InstallSnapshot {}", snapshot.last),
         Body::TimeoutNow => "TimeoutNow".to_string(),
         Body::ReadIndex { .. } => "ReadIndex".to_string(),

@@ -102,6 +102,7 @@ impl Reader {
             tag::APPEND_ENTRIES_RESPONSE => {
                 Body::AppendEntriesResponse { round: self.integer()?, result: self.append_result()? }
             }
+            tag::PLEDGE => Body::Pledge { round: self.integer()?, for_us: self.integer()? },
             tag::INSTALL_SNAPSHOT => Body::InstallSnapshot {
                 snapshot: SnapshotMeta {
                     last: self.entry_id()?,

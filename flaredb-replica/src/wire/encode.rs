@@ -59,6 +59,11 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) {
             integer(*round, out);
             append_result(*result, out);
         }
+        Body::Pledge { round, for_us } => {
+            out.push(tag::PLEDGE);
+            integer(*round, out);
+            integer(*for_us, out);
+        }
         Body::InstallSnapshot { snapshot: SnapshotMeta { last, conf_state } } => {
             out.push(tag::INSTALL_SNAPSHOT);
             entry_id(*last, out);

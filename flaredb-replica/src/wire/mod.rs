@@ -35,6 +35,7 @@ pub(crate) mod tag {
     pub(crate) const READ_INDEX_RESPONSE: u8 = 10;
     pub(crate) const PROPOSE: u8 = 11;
     pub(crate) const PROPOSE_REFUSED: u8 = 12;
+    pub(crate) const PLEDGE: u8 = 13;
 
     pub(crate) const ACCEPTED: u8 = 1;
     pub(crate) const REJECTED: u8 = 2;

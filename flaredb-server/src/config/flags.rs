@@ -55,6 +55,9 @@ const fn flag(name: &'static str, value_name: &'static str, default: &'static st
 const fn value(name: &'static str, harmless: &'static [&'static str], support: Support) -> Flag {
     Flag { name, switch: false, value_name: "VALUE", default: "", support, harmless }
 }
+const fn option(name: &'static str, help: &'static str) -> Flag {
+    Flag { name, switch: true, value_name: "BOOL", default: "false", support: Supported(help), harmless: &[] }
+}
 const fn switch(name: &'static str, harmless: &'static [&'static str], support: Support) -> Flag {
     Flag { name, switch: true, value_name: "BOOL", default: "", support, harmless }
 }
@@ -104,6 +107,10 @@ pub const FLAGS: &[Flag] = &[
     flag("initial-cluster-token", "TOKEN", "etcd-cluster", "Keeps clusters apart; the same on all members"),
     flag("heartbeat-interval", "TIME", "100ms", "Time between a leader's heartbeats: 100ms, 1s, or bare milliseconds"),
     flag("election-timeout", "TIME", "1000ms", "Silence after which a new leader is elected; at least 5 heartbeats"),
+    option(
+        "lease-reads",
+        "Linearizable reads without asking the other members; safe while clocks are at most a tenth off; slower failover",
+    ),
     flag("snapshot-count", "ENTRIES", "100000", "Applied entries after which the log is truncated"),
     flag(
         "quota-backend-bytes",

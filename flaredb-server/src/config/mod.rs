@@ -39,6 +39,8 @@ pub struct NodeConfig {
     pub heartbeat_interval: Duration,
     /// A follower that hears nothing campaigns after one to two times this.
     pub election_timeout: Duration,
+    /// Reads by lease: the leader answers linearizable reads without asking.
+    pub lease_reads: bool,
     /// Applied entries after which the log is truncated.
     pub snapshot_count: u64,
     /// Bytes; None = no limit.

@@ -48,6 +48,7 @@ pub(super) fn settings(given: &Values, mut notices: Vec<Notice>) -> Result<Setti
         initial_cluster_token: text(given, "initial-cluster-token", "etcd-cluster").value,
         heartbeat_interval,
         election_timeout,
+        lease_reads: switch(given, "lease-reads")?,
         snapshot_count: counted(given, "snapshot-count", 100_000, 1, 10_000_000)?,
         quota_backend_bytes: quota(given)?,
         max_request_bytes: max_request_bytes(given, &mut notices)?,
@@ -61,6 +62,11 @@ pub(super) fn settings(given: &Values, mut notices: Vec<Notice>) -> Result<Setti
 /// What was given, or the default.
 fn text(given: &Values, flag: &'static str, default: &str) -> Given {
     given.get(flag).cloned().unwrap_or_else(|| Given { origin: Origin::Default(flag), value: default.to_owned() })
+}
+
+/// Off unless it is given.
+fn switch(given: &Values, flag: &'static str) -> Result<bool, ConfigError> {
+    given.get(flag).map_or(Ok(false), |Given { origin, value }| values::switch(origin, value))
 }
 
 fn name(given: &Values) -> Result<String, ConfigError> {

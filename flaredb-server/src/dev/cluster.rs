@@ -191,6 +191,7 @@ fn configs(folder: &DevFolder, ports: Ports) -> Vec<(&'static str, NodeConfig)> 
             initial_cluster_token: "flaredb-dev".into(),
             heartbeat_interval: HEARTBEAT,
             election_timeout: ELECTION,
+            lease_reads: false,
             snapshot_count: 10_000,
             quota_backend_bytes: None,
             max_request_bytes: 1_572_864,

@@ -8,6 +8,7 @@ mod cold_start;
 mod effects;
 mod handle;
 mod housekeeping;
+mod lease;
 mod log_thread;
 mod quota;
 mod recovery;
@@ -16,6 +17,7 @@ mod snapshots;
 mod space;
 
 pub use handle::{NodeHandle, RequestError};
+pub(crate) use lease::Lease;
 pub(crate) use shared::{Fixed, Shared};
 pub use shared::{MemberView, NodeStatus};
 
@@ -104,6 +106,7 @@ pub(crate) struct Parts {
     pub(crate) replica: Replica<LogReader, DataStore>,
     pub(crate) log_writer: LogWriter,
     pub(crate) transport: Transport,
+    pub(crate) lease: Lease,
     pub(crate) memory: Arc<Memory>,
     /// What the storage found at start.
     pub(crate) recovery: Recovery,
@@ -153,6 +156,7 @@ pub(crate) struct Driver {
     cold_start: ColdStart,
     snapshots: Snapshots,
     recovering: Recovering,
+    lease: Lease,
     memory: Arc<Memory>,
     dir: Arc<DataDir>,
     data_options: DataOptions,
@@ -178,6 +182,7 @@ impl Driver {
             replica,
             log_writer,
             transport,
+            lease,
             memory,
             recovery,
             peer_events,
@@ -219,6 +224,7 @@ impl Driver {
             cold_start,
             snapshots: Snapshots::default(),
             recovering: Recovering::default(),
+            lease,
             memory,
             dir,
             data_options,
@@ -266,6 +272,7 @@ impl Driver {
                 tokio::task::yield_now().await;
                 self.take_what_waits()?;
             }
+            self.read_clock()?;
             self.take_outputs()?;
         }
     }
@@ -299,6 +306,12 @@ impl Driver {
         Ok(())
     }
 
+    /// After everything that has arrived was stepped in: a lease answers the reads among it.
+    fn read_clock(&mut self) -> Result<(), Failure> {
+        let Some(now) = self.lease.reading() else { return Ok(()) };
+        Ok(self.replica.step(Input::Clock { now })?)
+    }
+
     fn on_tick(&mut self) -> Result<(), Failure> {
         self.tend_snapshots();
         self.maybe_note_what_was_told();
@@ -306,8 +319,12 @@ impl Driver {
         if self.sizes_at.elapsed() >= SIZES_EVERY {
             self.publish_sizes();
         }
+        // A lease counts from the reading before a heartbeat.
+        self.read_clock()?;
         self.replica.step(Input::Tick)?;
-        if self.cold_start.on_tick(self.replica.status().leader, || self.shared.connected().len() + 1) {
+        let is_pledged = self.replica.peer().is_pledged();
+        self.lease.on_tick(is_pledged);
+        if !is_pledged && self.cold_start.on_tick(self.replica.status().leader, || self.shared.connected().len() + 1) {
             self.replica.step(Input::Campaign)?;
         }
         Ok(())

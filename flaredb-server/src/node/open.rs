@@ -3,6 +3,7 @@
 use super::{REGION_ID, StartError};
 use crate::{
     config::{NodeConfig, StorageProfile},
+    driver::Lease,
     identity::ClusterIdentity,
     transport::Memory,
 };
@@ -33,6 +34,7 @@ pub(super) struct Opened {
     pub(super) data_options: DataOptions,
     /// Of the disk; below it puts are refused.
     pub(super) free_bytes_min: u64,
+    pub(super) lease: Lease,
     pub(super) memory: Arc<Memory>,
     /// Whether the member may vote and lead.
     pub(super) recovery: Recovery,
@@ -62,11 +64,16 @@ pub(super) fn open(config: &NodeConfig, cluster: &ClusterIdentity) -> Result<Ope
     // Before the transport starts: nobody may hear of a start that this folder could forget.
     let memory = Memory::open(dir.member_path(), draw_start_id()?)
         .map_err(|error| OpenError::Io { path: error.path, what: error.what })?;
-    let replica = Replica::new(replica_config(config, cluster.member_id), opened.log, opened.kv)?;
+    let pledge = if config.lease_reads { config.election_timeout } else { Duration::ZERO };
+    let lease = Lease::open(dir.member_path(), u64::try_from(pledge.as_micros()).unwrap_or(u64::MAX))
+        .map_err(|error| OpenError::Io { path: dir.member_path().join("pledge"), what: error.to_string() })?;
+    let mut replica = replica_config(config, cluster.member_id);
+    lease.configure(&mut replica.raft);
+    let replica = Replica::new(replica, opened.log, opened.kv)?;
     // What the log's memtables flush at once, twice, and the rows' beside it.
     let free_bytes_min = u64::try_from(log_options.wal_bytes).unwrap_or(0).saturating_mul(4);
     let (memory, recovery, log_writer) = (Arc::new(memory), opened.recovery, opened.writer);
-    Ok(Opened { dir, data_options, free_bytes_min, memory, recovery, replica, log_writer })
+    Ok(Opened { dir, data_options, free_bytes_min, lease, memory, recovery, replica, log_writer })
 }
 
 fn replica_config(config: &NodeConfig, member_id: u64) -> ReplicaConfig {

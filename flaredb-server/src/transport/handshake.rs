@@ -19,7 +19,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version of everything that peers say to each other after the magic.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 const MAGIC: [u8; 4] = *b"FLRP";
 const HEAD_BYTES: usize = 13;

@@ -39,6 +39,7 @@ impl TestNode {
             initial_cluster_token: "api-test".to_owned(),
             heartbeat_interval: Duration::from_millis(20),
             election_timeout: Duration::from_millis(200),
+            lease_reads: false,
             snapshot_count: 10_000,
             quota_backend_bytes,
             max_request_bytes: REQUEST_BYTES_MAX,

@@ -51,6 +51,7 @@ pub fn configs(count: usize, dirs: &TempDir, token: &str) -> Vec<NodeConfig> {
                 initial_cluster_token: token.to_owned(),
                 heartbeat_interval: Duration::from_millis(100),
                 election_timeout: Duration::from_millis(1000),
+                lease_reads: false,
                 snapshot_count: 10_000,
                 quota_backend_bytes: None,
                 max_request_bytes: 1_572_864,

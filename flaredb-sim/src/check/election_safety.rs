@@ -17,6 +17,11 @@ impl ElectionSafety {
         self.leaders.get(&term).copied()
     }
 
+    /// The highest term that has had a leader, and who it was.
+    pub(crate) fn newest(&self) -> Option<(u64, u64)> {
+        self.leaders.last_key_value().map(|(term, id)| (*term, *id))
+    }
+
     /// True if the node has just become leader.
     pub(crate) fn stepped(
         &mut self,

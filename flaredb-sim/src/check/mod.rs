@@ -11,6 +11,7 @@ mod election_safety;
 mod evidence;
 pub mod history;
 mod leader_completeness;
+mod leases;
 mod ledger;
 mod linearizability;
 mod liveness;
@@ -145,6 +146,7 @@ impl Checkers {
                 self.own_answers.life(node);
                 self.started(node, &start, &applied)
             }
+            Observed::LeaseHeld { node, term } => leases::held(&self.elections, node, term),
             Observed::Halted { node, .. } | Observed::Crashed { node } => {
                 self.own_answers.life(node);
                 self.mirror.crashed(node)

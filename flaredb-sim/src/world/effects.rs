@@ -290,7 +290,10 @@ impl World {
         }
         if before.state != after.state {
             match (before.state, after.state) {
-                (_, PeerState::Leader) => self.marks.hit(Mark::LeaderElected),
+                (_, PeerState::Leader) => {
+                    self.marks.hit(Mark::LeaderElected);
+                    self.see_leases_of_others(at);
+                }
                 (PeerState::Leader, _) => self.marks.hit(Mark::LeaderStepsDown),
                 (PeerState::Candidate, _) => self.marks.hit(Mark::CandidateGivesUp),
                 _ => {}
@@ -325,6 +328,7 @@ impl World {
             Body::AppendEntriesResponse { result: AppendResult::Accepted { .. }, .. } => Mark::MessageAccepted,
             Body::AppendEntriesResponse { result: AppendResult::Rejected { .. }, .. } => Mark::MessageRejected,
             Body::AppendEntriesResponse { result: AppendResult::Lost { .. }, .. } => Mark::MessageLost,
+            Body::Pledge { .. } => Mark::MessagePledge,
             Body::InstallSnapshot { .. } => Mark::MessageInstallSnapshot,
             Body::TimeoutNow => Mark::MessageTimeoutNow,
             Body::ReadIndex { .. } => Mark::MessageReadIndex,

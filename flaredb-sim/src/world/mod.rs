@@ -10,6 +10,7 @@ pub(crate) mod disk;
 mod effects;
 pub(crate) mod fault;
 mod late;
+mod lease;
 mod meeting;
 mod node;
 mod snapshot;

@@ -80,6 +80,8 @@ pub(crate) struct Node {
     /// Cannot be started from its disk.
     pub(crate) halted: bool,
     pub(crate) clock: Clock,
+    /// When it does not read it.
+    pub(crate) skips_clock: Draw,
     inbox: VecDeque<Arrived>,
     pub(crate) busy_until: u64,
     pub(crate) turn_scheduled: bool,
@@ -141,6 +143,7 @@ impl Node {
             recovers: false,
             halted: false,
             clock: Clock::new(settings.replica.tick_us, settings.drift_per_million, &mut clock),
+            skips_clock: Draw::new(settings.seed, "clock not read", id),
             inbox: VecDeque::new(),
             busy_until: 0,
             turn_scheduled: false,
@@ -341,6 +344,7 @@ impl World {
         raft.uncommitted_bytes_max = of.uncommitted_bytes_max;
         raft.apply_bytes_max = of.apply_bytes_max;
         raft.cache_bytes_max = of.cache_bytes_max;
+        (raft.lease_us, raft.former_lease_us) = self.lease_of(at, incarnation);
         let mut config = ReplicaConfig::new(raft);
         config.request_timeout_ticks = of.request_timeout_ticks;
         config.snapshot_count = of.snapshot_count;
@@ -485,9 +489,11 @@ impl World {
             && let Some(what) = self.nodes[at].inbox.pop_front()
         {
             taken += 1;
+            self.read_clock_before(at, &what)?;
             self.take_in(at, what)?;
         }
         self.marks.hit_if(taken > 3, Mark::TurnOfManyInputs);
+        self.read_clock(at)?;
         self.point(at, Mark::CrashBeforeOutput)?;
         self.take_outputs(at)?;
         self.see(&Observed::TurnEnded { node: id_of(at) });
@@ -630,6 +636,8 @@ pub(crate) fn count_marks(marks: &mut crate::marks::Marks, replica: &SimReplica)
     marks.add(Mark::PeerStaleTerm, peer.stale_term);
     marks.add(Mark::PeerStaleAnswer, peer.stale_answer);
     marks.add(Mark::PeerVoteIgnored, peer.vote_ignored);
+    marks.add(Mark::PeerVotePledged, peer.vote_pledged);
+    marks.add(Mark::PeerLeaseRead, peer.lease_reads);
     marks.add(Mark::PeerConflictBelowCommit, peer.conflict_below_commit);
     marks.add(Mark::PeerStaleProposal, peer.stale_proposal);
     marks.add(Mark::PeerNotLeader, peer.not_leader);

@@ -35,6 +35,7 @@ fn without_flags_one_member_on_etcds_ports() {
             initial_cluster_token: "etcd-cluster".into(),
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1_000),
+            lease_reads: false,
             snapshot_count: 100_000,
             quota_backend_bytes: None,
             max_request_bytes: 1_572_864,

@@ -1,0 +1,128 @@
+//! What lease reads need of the machine: a clock, and a note in the data folder of how long this member pledges.
+//!
+//! The clock counts on while the machine sleeps (`CLOCK_BOOTTIME`), which `Instant`'s does not. The note outlives the process: one that is
+//! started without the option, or with a shorter election timeout, still waits for what its last life may have pledged.
+//! The rules are the core's (`flaredb-raft/src/lease.rs`).
+
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+const FILE: &str = "pledge";
+/// A note that cannot be read stands for the longest pledge there can be: the longest election timeout.
+const UNREADABLE_US: u64 = 50_000_000;
+
+/// See the module.
+pub(crate) struct Lease {
+    /// What this life pledges, µs; 0: lease reads are off.
+    pledge_us: u64,
+    /// What the one before may have pledged.
+    former_us: u64,
+    /// Its note, where nothing more is pledged: to be removed when it does not matter any more.
+    leftover: Option<PathBuf>,
+}
+
+impl Lease {
+    /// Reads the note in `folder`, and sees that it covers `pledge_us`, durably.
+    ///
+    /// # Errors
+    /// The note cannot be read or written.
+    pub(crate) fn open(folder: &Path, pledge_us: u64) -> io::Result<Self> {
+        let path = folder.join(FILE);
+        let former_us = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().unwrap_or(UNREADABLE_US),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => UNREADABLE_US,
+            Err(error) => return Err(error),
+        };
+        if pledge_us > former_us {
+            let beside = folder.join(format!("{FILE}.new"));
+            let mut file = File::create(&beside)?;
+            writeln!(file, "{pledge_us}")?;
+            file.sync_all()?;
+            fs::rename(&beside, &path)?;
+            File::open(folder)?.sync_all()?;
+        }
+        let leftover = (pledge_us == 0 && former_us > 0).then_some(path);
+        Ok(Self { pledge_us, former_us, leftover })
+    }
+
+    /// Into the core's settings.
+    pub(crate) fn configure(&self, config: &mut flaredb_raft::Config) {
+        (config.lease_us, config.former_lease_us) = (self.pledge_us, self.former_us);
+    }
+
+    /// The clock, µs; None if nobody needs it.
+    pub(super) fn reading(&self) -> Option<u64> {
+        (self.pledge_us > 0 || self.leftover.is_some()).then(|| {
+            let now = clock_gettime(ClockId::Boottime);
+            let [seconds, nanos] = [now.tv_sec, now.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+            seconds * 1_000_000 + nanos / 1000
+        })
+    }
+
+    /// Forgets the last life's pledge when it is over. Until then another start would have to wait for it as well.
+    pub(super) fn on_tick(&mut self, is_pledged: bool) {
+        if is_pledged {
+            return;
+        }
+        if let Some(path) = self.leftover.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "a note cannot be removed; starts go on waiting for it");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config_of(lease: &Lease) -> (u64, u64) {
+        let mut config = flaredb_raft::Config::new(1, 1);
+        lease.configure(&mut config);
+        (config.lease_us, config.former_lease_us)
+    }
+
+    #[test]
+    fn the_next_life_knows_what_this_one_pledges_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let off = Lease::open(dir.path(), 0).unwrap();
+        assert_eq!((config_of(&off), off.reading()), ((0, 0), None), "never on: no clock, no note");
+        assert!(!dir.path().join(FILE).exists());
+        assert_eq!(config_of(&Lease::open(dir.path(), 5_000).unwrap()), (5_000, 0));
+        let shorter = Lease::open(dir.path(), 1_000).unwrap();
+        assert_eq!(config_of(&shorter), (1_000, 5_000));
+        assert!(shorter.reading().is_some());
+        // Off, and killed before the pledge is over: the next one waits too.
+        drop(Lease::open(dir.path(), 0).unwrap());
+        let mut off = Lease::open(dir.path(), 0).unwrap();
+        assert_eq!(config_of(&off), (0, 5_000));
+        off.on_tick(true);
+        assert!(off.reading().is_some());
+        off.on_tick(false);
+        assert_eq!(off.reading(), None);
+        assert_eq!(config_of(&Lease::open(dir.path(), 0).unwrap()), (0, 0));
+    }
+
+    #[test]
+    fn a_note_that_cannot_be_read_is_the_longest_pledge() {
+        for text in [&b"soon"[..], b"", b"\xff"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(FILE), text).unwrap();
+            assert_eq!(config_of(&Lease::open(dir.path(), 1_000_000).unwrap()), (1_000_000, UNREADABLE_US));
+        }
+    }
+
+    #[test]
+    fn the_clock_runs_forward() {
+        let dir = tempfile::tempdir().unwrap();
+        let lease = Lease::open(dir.path(), 1).unwrap();
+        let first = lease.reading().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(lease.reading().unwrap() >= first + 2_000);
+    }
+}
