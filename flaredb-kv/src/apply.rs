@@ -27,6 +27,8 @@ pub(crate) struct Applier<'k, R: StoreReader> {
     /// For the rows of one key; made for the first search.
     point: Option<R::Cursor<'k>>,
     newest: &'k mut NewestRows,
+    /// The newest revision before the batch.
+    before: i64,
     /// Of the batch's user rows those of the first `overlaid` changes: they are sorted only when somebody searches.
     overlay: Overlay,
     overlaid: usize,
@@ -60,11 +62,13 @@ impl<'k, R: StoreReader> View for Applier<'k, R> {
 impl<'k, R: StoreReader> Applier<'k, R> {
     pub(crate) fn new(reader: &'k R, newest: &'k mut NewestRows, applied: AppliedState, entries: usize) -> Self {
         let batch = Batch { changes: Vec::with_capacity(2 * entries + 1) };
+        newest.watch();
         Self {
             reader,
             base: None,
             point: None,
             newest,
+            before: applied.revision,
             overlay: Overlay::new(),
             overlaid: 0,
             batch,
@@ -280,7 +284,10 @@ impl<'k, R: StoreReader> Applier<'k, R> {
     }
 
     fn search(&mut self, prefix: &[u8], with_value: bool) -> Result<Option<Previous>, StoreError> {
-        self.overlay_batch();
+        // A key whose header is searched is not remembered. If no row of the batch was forgotten, the batch has none of it.
+        if with_value || !self.newest.knows_all_since(self.before) {
+            self.overlay_batch();
+        }
         let bounds = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
         let added = self.overlay.range::<[u8], _>(bounds).next().filter(|(key, _)| key.starts_with(prefix));
         let added = added.filter(|_| !mutant!(BatchNotSeen));

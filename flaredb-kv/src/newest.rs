@@ -16,8 +16,9 @@ use crate::layout::{RowHeader, RowRevision};
 pub(crate) const KEYS_MAX: usize = 128 * 1024;
 /// Longer prefixes are not remembered, so that the memory stays bounded.
 const PREFIX_BYTES_MAX: usize = 256;
-/// Places of a bucket: one cache line of tags, half used.
-const PLACES: usize = 8;
+/// Places of a bucket: one cache line of tags. With 8 a table three quarters full has no room for one key in 16, with 16 for one
+/// in 50.
+const PLACES: usize = 16;
 /// Buckets of a table that begins.
 const BUCKETS_MIN: usize = 16;
 /// No key has this tag.
@@ -36,6 +37,8 @@ pub(crate) struct NewestRows {
     used: usize,
     /// Which place of a full bucket goes next.
     hand: usize,
+    /// The highest revision of what was forgotten since [`NewestRows::watch`].
+    forgotten: i64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -48,7 +51,7 @@ impl NewestRows {
     /// Remembers up to about `keys_max` keys; rounded up to a power of two. Zero: none.
     pub(crate) fn new(keys_max: usize) -> Self {
         let buckets_max = if keys_max == 0 { 0 } else { keys_max.div_ceil(PLACES).next_power_of_two() };
-        let mut rows = Self { buckets_max, tags: Vec::new(), places: Vec::new(), used: 0, hand: 0 };
+        let mut rows = Self { buckets_max, tags: Vec::new(), places: Vec::new(), used: 0, hand: 0, forgotten: 0 };
         rows.resize(buckets_max.min(BUCKETS_MIN));
         rows
     }
@@ -62,6 +65,7 @@ impl NewestRows {
     /// Remembers the key's newest row.
     pub(crate) fn put(&mut self, prefix: &[u8], row: NewestRow) {
         if prefix.len() > PREFIX_BYTES_MAX || self.buckets_max == 0 {
+            self.note_forgotten(row);
             return;
         }
         let hash = hash(prefix);
@@ -78,8 +82,24 @@ impl NewestRows {
     /// Forgets the key.
     pub(crate) fn forget(&mut self, prefix: &[u8]) {
         if let Some(at) = self.find(prefix, hash(prefix)) {
-            self.clear(at);
+            let row = self.clear(at).row;
+            self.note_forgotten(row);
         }
+    }
+
+    /// From here on what is forgotten is noted.
+    pub(crate) fn watch(&mut self) {
+        self.forgotten = 0;
+    }
+
+    /// True if every key that was put since [`NewestRows::watch`], with a row newer than `revision`, is remembered.
+    pub(crate) fn knows_all_since(&self, revision: i64) -> bool {
+        self.forgotten <= revision
+    }
+
+    /// A deletion's revision is not known, and counts as the highest.
+    fn note_forgotten(&mut self, row: NewestRow) {
+        self.forgotten = self.forgotten.max(row.map_or(i64::MAX, |(revision, _)| revision.main));
     }
 
     fn clear(&mut self, at: usize) -> Place {
@@ -140,7 +160,11 @@ impl NewestRows {
         }
         let at = first + free.unwrap_or(self.hand);
         if let (Some(old), Some(place)) = (self.tags.get_mut(at), self.places.get_mut(at)) {
-            (*old, *place) = (tag(hash), new);
+            *old = tag(hash);
+            let gone = std::mem::replace(place, new);
+            if free.is_none() {
+                self.note_forgotten(gone.row);
+            }
         }
     }
 }
@@ -235,6 +259,31 @@ mod tests {
     #[test]
     fn a_table_with_room_forgets_nearly_nothing_while_it_grows() {
         assert!(compare_with_a_map(4096, 1500) > 1200, "some 1,300 of them are there at the end");
+    }
+
+    #[test]
+    fn what_it_forgets_of_the_watched_is_noted() {
+        let mut rows = NewestRows::new(PLACES);
+        let full = 16;
+        for number in 0..full {
+            rows.put(&key(number), row(1));
+        }
+        rows.watch();
+        for number in full..2 * full {
+            rows.put(&key(number), row(11));
+        }
+        assert!(rows.knows_all_since(1), "only rows from before had to go");
+        rows.put(&key(2 * full), row(11));
+        assert!(!rows.knows_all_since(1));
+        rows.watch();
+        rows.forget(&key(2 * full));
+        assert!(rows.knows_all_since(11) && !rows.knows_all_since(10));
+        rows.put(&key(3 * full), row(5));
+        rows.forget(&key(3 * full));
+        assert!(!rows.knows_all_since(i64::MAX - 1), "a deletion's revision is not known");
+        rows.watch();
+        rows.put(&[b'u'; PREFIX_BYTES_MAX + 1], row(12));
+        assert!(!rows.knows_all_since(11), "it never was remembered");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use common::*;
 use flaredb_kv::{
     Batch, Command, CompactProgress, Compare, CompareResult, CompareTarget, Cursor, Kv, KvError, MemoryCursor,
-    MemoryReader, MemoryStore, OrderedStore, StoreError, StoreReader, TxnRequest,
+    MemoryReader, MemoryStore, OrderedStore, PutRequest, RequestOp, StoreError, StoreReader, TxnRequest,
 };
 
 #[test]
@@ -284,6 +284,29 @@ fn a_put_or_a_comparison_of_a_remembered_key_does_not_ask_the_store() {
     assert_eq!(taken(), (1, 1, 0), "what is not remembered is searched, once");
     db.put("new", "");
     assert_eq!(taken(), (0, 0, 0));
+}
+
+/// As one batch, with a memory of 16 keys, and one by one without.
+fn assert_batches_change_nothing(commands: &[Command]) {
+    let entries: Vec<_> = commands.iter().zip(1..).map(|(command, index)| entry(index, command)).collect();
+    let mut at_once = Kv::open(MemoryStore::new()).unwrap().remember_keys(1);
+    at_once.apply(&entries, &mut Vec::new()).unwrap();
+    let mut one_by_one = Kv::open(MemoryStore::new()).unwrap().remember_keys(0);
+    for entry in &entries {
+        one_by_one.apply(std::slice::from_ref(entry), &mut Vec::new()).unwrap();
+    }
+    assert_eq!(rows(at_once.store()), rows(one_by_one.store()));
+}
+
+#[test]
+fn a_row_that_is_forgotten_while_its_batch_is_applied_is_found_in_the_batch() {
+    let puts: Vec<_> = (0..120).map(|number| Command::Put(put(&format!("key{}", number % 60), ""))).collect();
+    assert_batches_change_nothing(&puts);
+    // The last put finds nothing, which is known only then: the row of "a" is taken back, and with it what was known of "a".
+    let last = RequestOp::Put(PutRequest { ignore_value: true, ..put("x", "") });
+    let refused = Command::Txn(txn(&[], &[op_put("a", "no"), op_delete("x", "\0"), last], &[]));
+    let put_a = Command::Put(put("a", ""));
+    assert_batches_change_nothing(&[Command::Put(put("x", "")), put_a.clone(), refused, put_a]);
 }
 
 #[test]
