@@ -43,7 +43,7 @@ impl Greeting {
         let id = |i: usize| cluster.handle(i).peer().id;
         Self {
             magic: *b"FLRP",
-            version: 3,
+            version: 4,
             cluster_id: cluster.handle(to).status().cluster.cluster_id,
             region_id: REGION_ID,
             sender: id(from),
