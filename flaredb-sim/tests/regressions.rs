@@ -73,6 +73,12 @@ fn a_probe_waits_until_no_leader_can_miss_answers_from_before() {
     holds(803_290, "the leader had heard no majority for an election timeout that began before the healing");
 }
 
+/// The model disk kept a chain value that flaredb-storage forgets: a log that was lost whole and came back was taken for another one.
+#[test]
+fn a_log_that_was_lost_whole_and_came_back_is_no_foreign_one() {
+    holds(83_801, "the mark's chain value was that of the log before, which had begun after a snapshot");
+}
+
 /// Beyond the budget nothing is required but honesty; that nobody goes on by guessing is what the rules look for, this only that
 /// the runs get there: members that halt, that wait without a leader, and that do not know what they promised.
 #[test]

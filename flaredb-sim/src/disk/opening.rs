@@ -127,8 +127,6 @@ struct Plan {
     log: Log,
     /// Below this the member is recovering.
     until: EntryId,
-    /// The chain of hashes begins anew: no entry will have the chain value that it had.
-    restarts: bool,
     /// Something that is on the disk must not be there any more.
     rewrites: bool,
     why: Option<String>,
@@ -141,7 +139,7 @@ fn plan(found_log: Log, hard_state: HardState, judgement: Judgement) -> Result<P
         Judgement::Whole => {
             let rewrites = log.fault.is_some();
             log.keep_to(u64::MAX);
-            Ok(Plan { hard_state, until: log.last, log, restarts: false, rewrites, why: None })
+            Ok(Plan { hard_state, until: log.last, log, rewrites, why: None })
         }
         Judgement::Repair { hard_state, keep_to, restart_at, until, why } => {
             match restart_at {
@@ -149,7 +147,7 @@ fn plan(found_log: Log, hard_state: HardState, judgement: Judgement) -> Result<P
                 None => log.keep_to(keep_to),
             }
             let until = until.unwrap_or(mark::UNKNOWN);
-            Ok(Plan { hard_state, log, until, restarts: restart_at.is_some(), rewrites: true, why: Some(why) })
+            Ok(Plan { hard_state, log, until, rewrites: true, why: Some(why) })
         }
     }
 }
@@ -162,8 +160,7 @@ fn go_on(
     fresh: bool,
 ) -> Result<Opened, OpenError> {
     let Found { opens, manifest, replayed_from, sequence, conf_state, was_reset, image, mark, .. } = found;
-    let mut plan = plan(found.log, found.hard_state, found.judgement)?;
-    plan.restarts |= was_reset;
+    let plan = plan(found.log, found.hard_state, found.judgement)?;
     let mut mark = match mark {
         Some(mark) => mark,
         None => {
@@ -189,7 +186,7 @@ fn go_on(
     if !opens {
         make_wals(disk, options)?;
     }
-    let Plan { hard_state, log, until: _, restarts: _, rewrites, why } = plan;
+    let Plan { hard_state, log, until: _, rewrites, why } = plan;
     let merges = rewrites || was_reset || manifest.tables.len() >= options.tables_max;
     let wal = manifest.oldest_wal + 2;
     let mut engine = Engine {
@@ -235,13 +232,8 @@ fn go_on(
 /// The mark of a member that lost something.
 fn promise(mark: &Mark, plan: &Plan) -> Mark {
     let HardState { current_term: term, voted_for, .. } = plan.hard_state;
-    let acked_chain = if plan.until == plan.log.last {
-        plan.log.last_chain
-    } else if plan.until == mark.acked && !plan.restarts {
-        mark.acked_chain
-    } else {
-        mark::CHAIN_UNKNOWN
-    };
+    // Not the old value, as in flaredb-storage: where too little is left, the way back makes the chain begin anew.
+    let acked_chain = if plan.until == plan.log.last { plan.log.last_chain } else { mark::CHAIN_UNKNOWN };
     Mark { term, voted_for, acked: plan.until, acked_chain, ..*mark }
 }
 
