@@ -1,4 +1,4 @@
-//! What the operating system says of the disk under a folder, and space that is kept on it.
+//! What the operating system says of the disk under a folder, space that is kept on it, and small files that change as a whole.
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use std::{
@@ -26,6 +26,16 @@ pub(crate) fn set_aside(path: &Path, bytes: u64) -> io::Result<()> {
         let _ = fs::remove_file(path);
     }
     made
+}
+
+/// Gives the file in `folder` this content, durably. A crash leaves all of the new content or all of the old.
+pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let beside = folder.join(format!("{name}.new"));
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 fn fill(file: &mut File, mut bytes: u64) -> io::Result<()> {

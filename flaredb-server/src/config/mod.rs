@@ -14,6 +14,7 @@ mod values;
 
 pub use command::{Invocation, parse};
 pub use error::{ConfigError, Origin};
+pub(crate) use validate::ELECTION_MAX;
 
 use crate::logging::LogConfig;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

@@ -24,7 +24,7 @@ const REQUEST_BYTES_MAX: u64 = 32 << 20;
 const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(100);
 const ELECTION_DEFAULT: Duration = Duration::from_millis(1_000);
 /// etcd's bound too: with more, a lost leader is noticed too late to be of use.
-const ELECTION_MAX: Duration = Duration::from_millis(50_000);
+pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(50_000);
 
 pub(super) fn settings(given: &Values, mut notices: Vec<Notice>) -> Result<Settings, ConfigError> {
     let log = log_config(given)?;

@@ -4,6 +4,7 @@ use super::{
     DevError,
     args::{CLIENT_PORTS, DevArgs, NODES, PEER_PORTS},
 };
+use crate::disk;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -13,6 +14,8 @@ use std::{
 };
 
 /// A log beyond this is set aside at the next start.
+/// What the data was made with.
+const PORTS_FILE: &str = "ports.json";
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// The ports of n1, n2, n3. Kept in the folder, because the members' ids are computed from their peer URLs.
@@ -66,7 +69,7 @@ impl DevFolder {
 
     /// The ports to use: those given, then those that the data was made with, then etcd's. Remembered for the next run.
     pub(super) fn ports(&self, args: &DevArgs) -> Result<Ports, DevError> {
-        let path = self.path.join("ports.json");
+        let path = self.path.join(PORTS_FILE);
         let has_data = NODES.iter().any(|name| self.node(name).exists());
         let saved = match fs::read(&path) {
             // Of a first start that failed: its ports bind nobody.
@@ -91,7 +94,7 @@ impl DevFolder {
             });
         }
         if saved != Some(ports) {
-            write_whole(&path, &serde_json::to_vec(&ports).map_err(io::Error::from)?)
+            disk::replace(&self.path, PORTS_FILE, &serde_json::to_vec(&ports).map_err(io::Error::from)?)
                 .map_err(|source| file_error("cannot write", &path, source))?;
         }
         Ok(ports)
@@ -154,15 +157,6 @@ fn is_empty(folder: &Path) -> Result<bool, DevError> {
     Ok(entries.next().is_none())
 }
 
-/// All or nothing: a crash leaves the old file or the new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
-}
-
 pub(super) fn file_error(doing: &'static str, path: &Path, source: io::Error) -> DevError {
     DevError::File { doing, path: path.to_owned(), source }
 }
@@ -216,7 +210,7 @@ mod tests {
         assert_eq!(folder.ports(&args(None, None)).unwrap().client, [7, 8, 9]);
         let error = folder.ports(&args(None, Some([4, 5, 7]))).unwrap_err().to_string();
         assert!(error.contains("belongs to peer ports 4,5,6, not 4,5,7"), "{error}");
-        fs::write(temp.path().join("ports.json"), "{}").unwrap();
+        fs::write(temp.path().join(PORTS_FILE), "{}").unwrap();
         let error = folder.ports(&args(None, None)).unwrap_err().to_string();
         assert!(error.starts_with("cannot understand "), "{error}");
     }

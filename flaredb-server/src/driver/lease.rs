@@ -4,17 +4,16 @@
 //! started without the option, or with a shorter election timeout, still waits for what its last life may have pledged.
 //! The rules are the core's (`flaredb-raft/src/lease.rs`).
 
+use crate::{config::ELECTION_MAX, disk};
+use flaredb_storage::OpenError;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const FILE: &str = "pledge";
-/// A note that cannot be read stands for the longest pledge there can be: the longest election timeout.
-const UNREADABLE_US: u64 = 50_000_000;
-
 /// See the module.
 pub(crate) struct Lease {
     /// What this life pledges, µs; 0: lease reads are off.
@@ -26,25 +25,24 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Reads the note in `folder`, and sees that it covers `pledge_us`, durably.
+    /// Reads the note in `folder`, and sees that it covers `pledge` (zero: lease reads are off), durably.
     ///
     /// # Errors
     /// The note cannot be read or written.
-    pub(crate) fn open(folder: &Path, pledge_us: u64) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, pledge: Duration) -> Result<Self, OpenError> {
         let path = folder.join(FILE);
-        let former_us = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().unwrap_or(UNREADABLE_US),
+        let broken = |error: io::Error| OpenError::Io { path: path.clone(), what: error.to_string() };
+        let pledge_us = micros(pledge);
+        let former_us = match fs::read(&path) {
+            // One that cannot be read stands for the longest pledge there can be.
+            Ok(text) => {
+                str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(micros(ELECTION_MAX))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => UNREADABLE_US,
-            Err(error) => return Err(error),
+            Err(error) => return Err(broken(error)),
         };
         if pledge_us > former_us {
-            let beside = folder.join(format!("{FILE}.new"));
-            let mut file = File::create(&beside)?;
-            writeln!(file, "{pledge_us}")?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            File::open(folder)?.sync_all()?;
+            disk::replace(folder, FILE, format!("{pledge_us}\n").as_bytes()).map_err(broken)?;
         }
         let leftover = (pledge_us == 0 && former_us > 0).then_some(path);
         Ok(Self { pledge_us, former_us, leftover })
@@ -77,6 +75,10 @@ impl Lease {
     }
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,22 +92,22 @@ mod tests {
     #[test]
     fn the_next_life_knows_what_this_one_pledges_until_it_is_over() {
         let dir = tempfile::tempdir().unwrap();
-        let off = Lease::open(dir.path(), 0).unwrap();
+        let off = Lease::open(dir.path(), Duration::from_micros(0)).unwrap();
         assert_eq!((config_of(&off), off.reading()), ((0, 0), None), "never on: no clock, no note");
         assert!(!dir.path().join(FILE).exists());
-        assert_eq!(config_of(&Lease::open(dir.path(), 5_000).unwrap()), (5_000, 0));
-        let shorter = Lease::open(dir.path(), 1_000).unwrap();
+        assert_eq!(config_of(&Lease::open(dir.path(), Duration::from_micros(5_000)).unwrap()), (5_000, 0));
+        let shorter = Lease::open(dir.path(), Duration::from_micros(1_000)).unwrap();
         assert_eq!(config_of(&shorter), (1_000, 5_000));
         assert!(shorter.reading().is_some());
         // Off, and killed before the pledge is over: the next one waits too.
-        drop(Lease::open(dir.path(), 0).unwrap());
-        let mut off = Lease::open(dir.path(), 0).unwrap();
+        drop(Lease::open(dir.path(), Duration::from_micros(0)).unwrap());
+        let mut off = Lease::open(dir.path(), Duration::from_micros(0)).unwrap();
         assert_eq!(config_of(&off), (0, 5_000));
         off.on_tick(true);
         assert!(off.reading().is_some());
         off.on_tick(false);
         assert_eq!(off.reading(), None);
-        assert_eq!(config_of(&Lease::open(dir.path(), 0).unwrap()), (0, 0));
+        assert_eq!(config_of(&Lease::open(dir.path(), Duration::from_micros(0)).unwrap()), (0, 0));
     }
 
     #[test]
@@ -113,14 +115,17 @@ mod tests {
         for text in [&b"soon"[..], b"", b"\xff"] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(FILE), text).unwrap();
-            assert_eq!(config_of(&Lease::open(dir.path(), 1_000_000).unwrap()), (1_000_000, UNREADABLE_US));
+            assert_eq!(
+                config_of(&Lease::open(dir.path(), Duration::from_micros(1_000_000)).unwrap()),
+                (1_000_000, 50_000_000)
+            );
         }
     }
 
     #[test]
     fn the_clock_runs_forward() {
         let dir = tempfile::tempdir().unwrap();
-        let lease = Lease::open(dir.path(), 1).unwrap();
+        let lease = Lease::open(dir.path(), Duration::from_micros(1)).unwrap();
         let first = lease.reading().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(lease.reading().unwrap() >= first + 2_000);

@@ -65,8 +65,7 @@ pub(super) fn open(config: &NodeConfig, cluster: &ClusterIdentity) -> Result<Ope
     let memory = Memory::open(dir.member_path(), draw_start_id()?)
         .map_err(|error| OpenError::Io { path: error.path, what: error.what })?;
     let pledge = if config.lease_reads { config.election_timeout } else { Duration::ZERO };
-    let lease = Lease::open(dir.member_path(), u64::try_from(pledge.as_micros()).unwrap_or(u64::MAX))
-        .map_err(|error| OpenError::Io { path: dir.member_path().join("pledge"), what: error.to_string() })?;
+    let lease = Lease::open(dir.member_path(), pledge)?;
     let mut replica = replica_config(config, cluster.member_id);
     lease.configure(&mut replica.raft);
     let replica = Replica::new(replica, opened.log, opened.kv)?;

@@ -4,11 +4,11 @@
 //! the file before anybody is greeted, a greeting before its connection is used, and a former start counts as taken over when
 //! that is in the file. A write that fails is final, as the log's: what a second try would find on the disk is not known.
 
+use crate::disk;
 use flaredb_raft::EntryId;
 use flaredb_replica::acquaintance::{Acquaintances, Standing, StartId};
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -124,16 +124,10 @@ fn decode(bytes: &[u8]) -> Option<Acquaintances> {
     (crc32fast::hash(known) == u32::from_le_bytes(*crc)).then(|| Acquaintances::decode(known).ok())?
 }
 
-/// The whole new content or the whole old one, whatever happens.
 fn save(folder: &Path, known: &Acquaintances) -> io::Result<()> {
     let mut bytes = known.encode();
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    let beside = folder.join(format!("{FILE}.new"));
-    let mut file = File::create(&beside)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
+    disk::replace(folder, FILE, &bytes)
 }
 
 #[cfg(test)]
