@@ -21,11 +21,11 @@ impl<S: RaftStorage> Peer<S> {
         if self.now - self.heard_at < self.timeout {
             return self.maybe_campaign_early();
         }
-        if self.is_promotable() && self.is_pledged() {
-            // By the clock it is too early still; the next tick sees.
-            return Ok(());
-        }
         if self.is_promotable() {
+            if self.is_pledged() {
+                // By the clock it is too early still; the next tick sees.
+                return Ok(());
+            }
             return self.become_pre_candidate("no leader was heard for an election timeout");
         }
         self.restart_timer();

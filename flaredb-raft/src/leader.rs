@@ -152,13 +152,13 @@ impl<S: RaftStorage> Peer<S> {
         }
         if self.now - leader.heartbeat_at >= u64::from(self.config.heartbeat_interval_ticks) {
             leader.heartbeat_at = self.now;
-            if self.config.lease_us > 0 {
+            let renews = self.config.lease_us > 0;
+            if renews {
                 // Pledges are renewed once a round.
                 leader.reads.want_round();
-                leader.reads.start_round();
+            }
+            if leader.reads.start_round() && renews {
                 leader.lease.begin(leader.reads.round, self.pledge.now);
-            } else {
-                leader.reads.start_round();
             }
             self.replicate(true)?;
         }

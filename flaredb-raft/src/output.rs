@@ -35,15 +35,16 @@ impl<S: RaftStorage> Peer<S> {
     /// Holds a message back. Repeated questions must not pile up behind a slow disk: each receiver gets one answer of a kind,
     /// and of answers to appends, and of pledges, the latest. (Besides the leader, an earlier term's leader may wait for one.)
     fn gate(&mut self, message: Message) {
-        let is_append_response =
-            |m: &Message| m.to == message.to && matches!(m.body, Body::AppendEntriesResponse { .. });
-        let is_pledge = |m: &Message| m.to == message.to && matches!(m.body, Body::Pledge { .. });
-        if is_append_response(&message) {
-            self.gated.retain(|held| !is_append_response(held));
-        }
-        if is_pledge(&message) {
-            self.gated.retain(|held| !is_pledge(held));
-        }
+        let is_outdated = |held: &Message| {
+            let pair = (&held.body, &message.body);
+            let is_kind = matches!(
+                pair,
+                (Body::AppendEntriesResponse { .. }, Body::AppendEntriesResponse { .. })
+                    | (Body::Pledge { .. }, Body::Pledge { .. })
+            );
+            is_kind && held.to == message.to
+        };
+        self.gated.retain(|held| !is_outdated(held));
         if !self.gated.contains(&message) {
             self.gated.push(message);
         }

@@ -1,7 +1,6 @@
 //! The clock by which leases are counted: each process reads its node's, which runs at its own rate and never jumps or stands still
 //! (ticks do; see `clock`). The world looks at every lease in true time.
 
-use super::node::Arrived;
 use super::{Gone, World, id_of};
 use crate::marks::Mark;
 use crate::observed::Observed;
@@ -36,11 +35,6 @@ impl World {
         self.step(at, Input::Clock { now: reading })?;
         self.see_lease(at);
         Ok(())
-    }
-
-    /// Reads it where the server does: `what` is about to be taken in.
-    pub(crate) fn read_clock_before(&mut self, at: usize, what: &Arrived) -> Result<(), Gone> {
-        if matches!(what, Arrived::Tick) { self.read_clock(at) } else { Ok(()) }
     }
 
     /// Shows the checkers that a node could serve reads by its lease right now.

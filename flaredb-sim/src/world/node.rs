@@ -489,7 +489,6 @@ impl World {
             && let Some(what) = self.nodes[at].inbox.pop_front()
         {
             taken += 1;
-            self.read_clock_before(at, &what)?;
             self.take_in(at, what)?;
         }
         self.marks.hit_if(taken > 3, Mark::TurnOfManyInputs);
@@ -514,6 +513,7 @@ impl World {
     fn take_in(&mut self, at: usize, what: Arrived) -> Result<(), Gone> {
         match what {
             Arrived::Tick => {
+                self.read_clock(at)?;
                 self.see(&Observed::Ticked { node: id_of(at) });
                 self.step(at, Input::Tick)
             }
