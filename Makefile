@@ -83,7 +83,7 @@ SERVERS_TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROTOC := $(shell command -v protoc 2>/dev/null)
 BUILD_BENCH_CORE := CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) build --release --locked --manifest-path bench/core/Cargo.toml
 BUILD_BENCH_LOG := CARGO_TARGET_DIR="$(abspath $(SERVERS_TARGET))" $(CARGO) build --release --locked --manifest-path bench/log/Cargo.toml
-bench: build ## the whole table: FlareDB beside etcd, the core and the log; some 22 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
+bench: build ## the whole table: FlareDB beside etcd, the core and the log; some 21 minutes (ETCD=/path/to/etcd; BENCH_FLAGS='--quick' for a minute)
 	CARGO_TARGET_DIR="$(abspath $(BENCH_TARGET))" $(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	$(if $(PROTOC),$(BUILD_BENCH_CORE))
 	$(BUILD_BENCH_LOG)
