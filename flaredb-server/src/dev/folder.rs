@@ -13,9 +13,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A log beyond this is set aside at the next start.
 /// What the data was made with.
 const PORTS_FILE: &str = "ports.json";
+/// A log beyond this is set aside at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// The ports of n1, n2, n3. Kept in the folder, because the members' ids are computed from their peer URLs.
