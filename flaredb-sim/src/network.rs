@@ -211,6 +211,11 @@ impl Network {
         arrives.then_some(frame)
     }
 
+    /// Frames that were sent and have not arrived. Some of them never will.
+    pub fn under_way(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter().flatten()
+    }
+
     /// An old frame of the link comes again at once, if there is one. It may be of an earlier life of the sender.
     pub fn replay(&mut self, number: usize, draw: &mut Draw) -> Option<usize> {
         let link = self.links.get(number)?;

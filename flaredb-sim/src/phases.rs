@@ -5,6 +5,7 @@
 
 use crate::history::{Op, Outcome, Record};
 use crate::marks::Mark;
+use crate::network::Frame;
 use crate::observed::{Observed, Violation};
 use crate::prf::Draw;
 use crate::world::disk::Death;
@@ -12,7 +13,8 @@ use crate::world::fault::Struck;
 use crate::world::{Happening, World, id_of};
 use bytes::Bytes;
 use flaredb_kv::{Command, Kv, MemoryStore, PutRequest, RangeRequest};
-use flaredb_raft::PeerState;
+use flaredb_raft::{Body, PeerState};
+use flaredb_replica::wire::decode_messages;
 
 /// Election timeouts, of the longest kind, within which there must be progress.
 const ELECTIONS: u64 = 10;
@@ -255,6 +257,10 @@ impl World {
         if let Some(to) = transferee {
             return Some(format!("leadership is being handed to n{to}: {told}"));
         }
+        // The leader may have given that one up, and the word of it come late.
+        if let Some(to) = self.told_to_campaign(core) {
+            return Some(format!("a TimeoutNow is under way to n{}: {told}", id_of(to)));
+        }
         let (first, first_kv) = statuses.first()?;
         let same = |(status, kv): &(flaredb_raft::PeerStatus, &Kv<MemoryStore>)| {
             status.leader == first.leader
@@ -275,6 +281,16 @@ impl World {
             return Some(format!("without an answer: {}; {told}", waits.join(", ")));
         }
         None
+    }
+
+    /// The node of the core that a TimeoutNow from within the core has yet to reach.
+    fn told_to_campaign(&self, core: &[bool]) -> Option<usize> {
+        let within = |frame: &&Frame| core[frame.from] && core[frame.to] && frame.is_intact();
+        let tells = |frame: &Frame| {
+            let messages = decode_messages(frame.payload.clone()).unwrap_or_default();
+            messages.iter().any(|message| matches!(message.body, Body::TimeoutNow))
+        };
+        self.network.under_way().filter(within).find(|frame| tells(frame)).map(|frame| frame.to)
     }
 
     /// A fresh write and a linearizable read through every node of the core. False if one of them does not succeed.

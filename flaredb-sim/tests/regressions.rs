@@ -73,6 +73,12 @@ fn a_probe_waits_until_no_leader_can_miss_answers_from_before() {
     holds(803_290, "the leader had heard no majority for an election timeout that began before the healing");
 }
 
+/// And another: the leader had given up a hand-over, and its TimeoutNow came only under the probe.
+#[test]
+fn a_probe_waits_for_a_timeout_now_that_is_under_way() {
+    holds(92_713, "a TimeoutNow from before the healing came late, and the leader changed");
+}
+
 /// The model disk kept a chain value that flaredb-storage forgets: a log that was lost whole and came back was taken for another one.
 #[test]
 fn a_log_that_was_lost_whole_and_came_back_is_no_foreign_one() {
