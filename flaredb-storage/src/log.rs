@@ -64,6 +64,20 @@ pub(crate) struct OpenedLog {
 
 /// `applied`: where the state machine is. Without it nothing is repaired.
 pub(crate) fn open_log(dir: &DataDir, options: &LogOptions, applied: Option<EntryId>) -> Result<OpenedLog, OpenError> {
+    open_once(dir, options, applied)?.or_else(|error| {
+        // A merge has met damage that no reader meets, in rows that are deleted. With this note all others are copied into a new
+        // database.
+        Suspect::log(dir.member_path()).note(&error);
+        open_once(dir, options, applied)?.map_err(|error| OpenError::rocksdb(dir.raft_path(), &error))
+    })
+}
+
+/// The inner error: the log is all there, but its database cannot be written.
+fn open_once(
+    dir: &DataDir,
+    options: &LogOptions,
+    applied: Option<EntryId>,
+) -> Result<Result<OpenedLog, rocksdb::Error>, OpenError> {
     let begun = Instant::now();
     let member = dir.member_path();
     repair::finish_interrupted(member)?;
@@ -73,8 +87,10 @@ pub(crate) fn open_log(dir: &DataDir, options: &LogOptions, applied: Option<Entr
     }
     let settled = opening.settle()?;
     let verified = begun.elapsed();
-    if options.prefill {
-        prefill(&settled.db, &opening.path, dir.identity().region_id, options.wal_bytes)?;
+    if options.prefill
+        && let Err(error) = prefill(&settled.db, dir.identity().region_id, options.wal_bytes)
+    {
+        return Ok(Err(error));
     }
     let Settled { db, truncated, last, last_chain, marks, recovery, why } = settled;
     tracing::info!(
@@ -97,7 +113,7 @@ pub(crate) fn open_log(dir: &DataDir, options: &LogOptions, applied: Option<Entr
     });
     let mark = *marks.mark();
     let writer = LogWriter::new(Arc::clone(&shared), options, marks, truncated, (last, last_chain));
-    Ok(OpenedLog { reader: LogReader::new(shared), writer, mark, recovery, why })
+    Ok(Ok(OpenedLog { reader: LogReader::new(shared), writer, mark, recovery, why }))
 }
 
 /// What is needed on the way.
@@ -198,11 +214,14 @@ impl Opening<'_> {
         let marks = self.start_mark(&Promised { term: current_term, voted_for, acked, acked_chain })?;
         repair::keep_as_evidence(member)?;
         let suspect = Suspect::log(member);
+        let mendable = plan.restart_at.is_none() && examined.fault.is_none() && !suspect.is_noted();
         let db = match db {
-            Some(db) if plan.restart_at.is_none() && examined.fault.is_none() && !suspect.is_noted() => {
-                repair::mend_rows(&db, self.dir, &plan.hard_state)?;
-                db
-            }
+            Some(db) if mendable => match repair::mend_rows(&db, self.dir, &plan.hard_state) {
+                Ok(()) => db,
+                // A merge has met damage that no reader meets: see open_log.
+                Err(OpenError::Inconsistent { .. }) => self.rebuild(Some(db), examined, plan.hard_state, None)?,
+                Err(error) => return Err(error),
+            },
             db => self.rebuild(db, examined, plan.hard_state, plan.restart_at)?,
         };
         suspect.clear()?;

@@ -15,12 +15,10 @@ use std::path::Path;
 /// this happens once. `member`: the folder above the database at `path`.
 pub(crate) fn finish(db: &DB, path: &Path, member: &Path, region: u64) -> Result<(), OpenError> {
     let base = data_folder::current(member)?.base;
-    let row = |tag| db.get_cf(state_cf(db), state_key(region, tag)).map_err(|error| OpenError::rocksdb(path, &error));
-    let inconsistent = |what: String| OpenError::Inconsistent { path: path.to_path_buf(), what };
-    // A log without these rows is for recovery to judge.
-    let (Some(truncated), Some(hard_state)) = (row(TruncatedState::TAG)?, row(HardState::TAG)?) else { return Ok(()) };
-    let truncated = TruncatedState::decode(region, &truncated).map_err(inconsistent)?;
-    let hard_state = HardState::decode(region, &hard_state).map_err(inconsistent)?;
+    // A log without these rows, or with damaged ones, is for recovery to judge.
+    let (Some(truncated), Some(hard_state)) = (row::<TruncatedState>(db, region), row::<HardState>(db, region)) else {
+        return Ok(());
+    };
     if truncated.id.index >= base.index {
         return Ok(());
     }
@@ -36,6 +34,11 @@ pub(crate) fn finish(db: &DB, path: &Path, member: &Path, region: u64) -> Result
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
     db.write_opt(batch, &synced).map_err(|error| OpenError::rocksdb(path, &error))
+}
+
+fn row<R: StateRow>(db: &DB, region: u64) -> Option<R> {
+    let row = db.get_pinned_cf(state_cf(db), state_key(region, R::TAG)).ok()??;
+    R::decode(region, &row).ok()
 }
 
 fn reset_to(base: EntryId) -> TruncatedState {

@@ -157,17 +157,20 @@ impl Rebuild<'_> {
     /// The intact prefix, byte for byte: it was verified a moment ago.
     fn copy(&self, old: &DB, new: &DB, region: u64, path: &Path) -> Result<(), OpenError> {
         let broken = |error: rocksdb::Error| OpenError::rocksdb(path, &error);
-        let mut bounds = region_bounds(region);
-        bounds.set_iterate_upper_bound(log_key(region, self.examined.last.index.saturating_add(1)));
-        let mut rows = old.raw_iterator_cf_opt(log_cf(old), bounds);
-        rows.seek(log_key(region, self.examined.truncated.id.index.saturating_add(1)));
+        let mut rows = old.raw_iterator_cf_opt(log_cf(old), region_bounds(region));
+        let first = self.examined.truncated.id.index.saturating_add(1);
+        rows.seek(log_key(region, first));
         let mut batch = WriteBatch::default();
-        while let Some((key, value)) = rows.item() {
+        for index in first..=self.examined.last.index {
+            // Not a step further than the last one: behind it may be the block that is damaged.
+            if index > first {
+                rows.next();
+            }
+            let Some((key, value)) = rows.item() else { break };
             batch.put_cf(log_cf(new), key, value);
             if batch.size_in_bytes() >= COPY_BATCH_BYTES {
                 new.write(std::mem::take(&mut batch)).map_err(broken)?;
             }
-            rows.next();
         }
         rows.status().map_err(broken)?;
         new.write(batch).map_err(broken)

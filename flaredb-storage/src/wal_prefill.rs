@@ -11,11 +11,9 @@
 //!
 //! More than two cannot be had this way: a file is free again before the next is full.
 
-use crate::OpenError;
 use crate::layout::{INDEX_END, StateTag, log_key, state_key};
 use crate::log::{log_cf, state_cf};
 use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
-use std::path::Path;
 
 const FILES: usize = 2;
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -23,11 +21,10 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const LARGEST_BATCH_BYTES: usize = 2 * 1024 * 1024;
 
 /// Leaves the database with a prefilled current WAL file and another one in the recycle list.
-pub(crate) fn prefill(db: &DB, path: &Path, region: u64, wal_bytes: usize) -> Result<(), OpenError> {
-    let broken = |error: rocksdb::Error| OpenError::rocksdb(path, &error);
+pub(crate) fn prefill(db: &DB, region: u64, wal_bytes: usize) -> Result<(), rocksdb::Error> {
     for _ in 0..FILES {
-        fill(db, region, wal_bytes).map_err(broken)?;
-        db.flush_cfs_opt(&[log_cf(db), state_cf(db)], &FlushOptions::default()).map_err(broken)?;
+        fill(db, region, wal_bytes)?;
+        db.flush_cfs_opt(&[log_cf(db), state_cf(db)], &FlushOptions::default())?;
     }
     Ok(())
 }
