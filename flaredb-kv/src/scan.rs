@@ -1,7 +1,7 @@
 //! Walking over user keys as they are at a revision: of each key the newest row that is not newer, if it is not a tombstone.
 //!
-//! Rows of a key stand newest first. A few unwanted rows are stepped over; many are jumped over with a seek, so that a scan's
-//! cost follows the number of keys and not the number of their versions.
+//! Rows of a key stand newest first. A few unwanted rows are stepped over; many, or long ones, are jumped over with a seek, so that a
+//! scan's cost follows the number of keys and not the number of their versions.
 
 use std::ops::ControlFlow;
 
@@ -13,6 +13,8 @@ use crate::{
 
 /// A seek costs about as much as this many steps.
 const STEPS_BEFORE_SEEK: usize = 8;
+/// Where values are this long (bytes) it costs less than one: a step reads the value of the row that it comes to.
+const LONG_VALUE: usize = 2048;
 
 /// Where rows are read from: the store, or the store under a batch that is being applied.
 pub(crate) trait View {
@@ -99,6 +101,7 @@ pub(crate) fn scan<C: Cursor>(
         let Some((row, value)) = cursor.entry().filter(|(row, _)| *row < span.end.as_slice()) else { return Ok(()) };
         let (prefix, at) = layout::split_user_row(row)?;
         let too_new = at.main > revision;
+        let steps_max = if value.len() < LONG_VALUE { STEPS_BEFORE_SEEK } else { 1 };
         let flow = match layout::parse_user_row(row, value)? {
             Some((header, value)) if !too_new => visit(LiveRow { prefix, revision: at, header, value })?,
             _ => ControlFlow::Continue(()),
@@ -109,13 +112,14 @@ pub(crate) fn scan<C: Cursor>(
             step_to(
                 cursor,
                 &current,
+                steps_max,
                 |at| at.main <= revision,
                 |cursor, prefix| seek_newest_at(cursor, prefix, revision),
             )?;
         } else if flow.is_break() || span.point {
             return Ok(());
         } else {
-            step_to(cursor, &current, |_| false, |cursor, prefix| cursor.seek(&layout::prefix_end(prefix)))?;
+            step_to(cursor, &current, steps_max, |_| false, |cursor, prefix| cursor.seek(&layout::prefix_end(prefix)))?;
         }
     }
 }
@@ -124,10 +128,11 @@ pub(crate) fn scan<C: Cursor>(
 fn step_to<C: Cursor>(
     cursor: &mut C,
     prefix: &[u8],
+    steps_max: usize,
     wanted: impl Fn(RowRevision) -> bool,
     jump: impl FnOnce(&mut C, &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    for _ in 0..STEPS_BEFORE_SEEK {
+    for _ in 0..steps_max {
         cursor.next()?;
         let Some(row) = cursor.key() else { return Ok(()) };
         if !row.starts_with(prefix) || wanted(layout::split_user_row(row)?.1) {

@@ -6,15 +6,16 @@
 
 use crate::data_dir::DirLock;
 use crate::layout::DATA_CF;
-use crate::options::{data_cf_descriptor, data_db_options};
+use crate::options::{BLOB_AGE_CUTOFF, data_cf_descriptor, data_db_options};
 use crate::suspect::Suspect;
 use crate::{DataDir, DataOptions, OpenError};
 use bytes::Bytes;
 use flaredb_kv::{Batch, Change, Cursor, OrderedStore, StoreError, StoreReader};
-use rocksdb::properties::{
-    CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE, PropName,
+use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
+use rocksdb::{
+    BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions,
 };
-use rocksdb::{ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
+use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -23,6 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Enough for the disk to read ahead of a scan over everything.
 const SCAN_READAHEAD_BYTES: usize = 2 * 1024 * 1024;
+/// The binding has no name for it: bytes of the files of large values that are in use.
+const LIVE_BLOB_FILE_SIZE: &CStr = c"rocksdb.live-blob-file-size";
 
 /// The store; its one writer.
 pub struct DataStore {
@@ -170,12 +173,13 @@ impl DataStore {
 
 impl Inner {
     fn sizes(&self) -> Result<Sizes, StoreError> {
-        let property = |name: &PropName| {
+        let property = |name: &CStr| {
             let value = self.db.property_int_value_cf(self.cf(), name).map_err(|error| self.broken(error))?;
-            value.ok_or_else(|| StoreError(format!("the data store has no property {name}")))
+            value.ok_or_else(|| StoreError(format!("the data store has no property {}", name.to_string_lossy())))
         };
         let memory = property(CUR_SIZE_ALL_MEM_TABLES)?;
-        let total = property(LIVE_SST_FILES_SIZE)?.saturating_add(memory);
+        let files = property(LIVE_SST_FILES_SIZE)?.saturating_add(property(LIVE_BLOB_FILE_SIZE)?);
+        let total = files.saturating_add(memory);
         let in_use = property(ESTIMATE_LIVE_DATA_SIZE)?.saturating_add(memory).min(total);
         Ok(Sizes { total, in_use })
     }
@@ -205,7 +209,19 @@ impl Flusher {
         let mut options = CompactOptions::default();
         // RocksDB's own compactions go on, so that writes are not held up.
         options.set_exclusive_manual_compaction(false);
+        // Also where no tombstones are: rows there keep files of large values alive that are mostly deleted.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+        self.collect_blobs_up_to_age(1.0);
         self.inner.db.compact_range_cf_opt(self.inner.cf(), None::<&[u8]>, None::<&[u8]>, &options);
+        self.collect_blobs_up_to_age(BLOB_AGE_CUTOFF);
+    }
+
+    /// Of which part of the files of large values, oldest first, a merge takes over what is not deleted.
+    fn collect_blobs_up_to_age(&self, cutoff: f64) {
+        let option = [("blob_garbage_collection_age_cutoff", &*cutoff.to_string())];
+        if let Err(error) = self.inner.db.set_options_cf(self.inner.cf(), &option) {
+            tracing::warn!(%error, "what deleted large values take cannot all be given back");
+        }
     }
 }
 

@@ -16,6 +16,15 @@ const MEMTABLE_BLOOM_RATIO: f64 = 0.01;
 /// files at a time cost less; what a search pays for them is little, as most are passed over by their filters.
 const LEVEL_0_FILES: i32 = 8;
 
+/// Values of rows from this size on are kept in files of their own (RocksDB's blob files), of which the tables hold only where.
+/// Merges then do not rewrite them, and a large value is written once where it was written two times and more; what a read pays
+/// for it, one more read, is little beside a value of this size.
+const BLOB_BYTES_MIN: u64 = 2048;
+/// The older half of the blob files is rewritten without what was deleted: as far as a merge meets rows of theirs, and on
+/// purpose if half of it is deleted.
+pub(crate) const BLOB_AGE_CUTOFF: f64 = 0.5;
+const BLOB_GARBAGE_MAX: f64 = 0.5;
+
 /// RocksDB's default.
 const LEVELS: usize = 7;
 
@@ -141,6 +150,13 @@ pub(crate) fn data_cf_descriptor(options: &DataOptions) -> ColumnFamilyDescripto
     ));
     data.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     data.set_compression_per_level(&compression());
+    data.set_enable_blob_files(true);
+    data.set_min_blob_size(BLOB_BYTES_MIN);
+    data.set_blob_compression_type(DBCompressionType::None);
+    data.set_blob_cache(&cache);
+    data.set_enable_blob_gc(true);
+    data.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF);
+    data.set_blob_gc_force_threshold(BLOB_GARBAGE_MAX);
     data.set_max_write_buffer_number(3);
     data.set_level_zero_file_num_compaction_trigger(LEVEL_0_FILES);
     data.set_level_zero_slowdown_writes_trigger(3 * LEVEL_0_FILES);

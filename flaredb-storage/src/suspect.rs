@@ -32,7 +32,9 @@ impl Suspect {
     /// Notes the failure if it is one that a start can do something about. As well as it can: the disk may be gone.
     pub(crate) fn note(&self, error: &rocksdb::Error) {
         let Some(member) = self.member.as_ref().filter(|_| !self.is_noted()) else { return };
-        if error.kind() != rocksdb::ErrorKind::Corruption {
+        // A missing table fails the open; that a file of large values is missing shows only when it is read.
+        let is_missing = error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("No such file");
+        if error.kind() != rocksdb::ErrorKind::Corruption && !is_missing {
             return;
         }
         tracing::error!(%error, "a file of this member's data is damaged; the next start repairs it");

@@ -18,6 +18,7 @@ use flaredb_raft::{EntryId, HardState, RaftLogEntry, RaftStorage as _, Write};
 use flaredb_storage::{DataDir, DataOptions, DataStore, LogOptions, OpenError, Opened, Recovery};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir, tempdir_in};
@@ -39,10 +40,15 @@ fn open(path: &Path) -> Result<Opened, OpenError> {
     flaredb_storage::open(&dir, &log_options(), &DataOptions::small())
 }
 
+/// Some are large enough for files of their own.
+fn value_len(index: u64) -> usize {
+    if index % 10 == 5 { 2500 } else { 150 + (index as usize * 7) % 100 }
+}
+
 fn entry(index: u64) -> RaftLogEntry {
     let request = PutRequest {
         key: format!("key{index:03}").into(),
-        value: vec![index as u8; 150 + (index as usize * 7) % 100].into(),
+        value: vec![index as u8; value_len(index)].into(),
         ..PutRequest::default()
     };
     RaftLogEntry { index, term: 1 + index / 50, command: Command::Put(request).encode(), context: None }
@@ -70,24 +76,40 @@ fn folder() -> TempDir {
     tempdir_in("/dev/shm").unwrap_or_else(|_| tempdir().unwrap())
 }
 
-/// What a kill leaves: the files as they are while the process has them open.
+/// What a kill leaves: the files as they are while the process has them open, at a moment when no merge changes them.
 fn copied(from: &Path) -> TempDir {
-    let copy = folder();
-    copy_folder(&from.join("member"), &copy.path().join("member"));
-    copy
+    let listing = || {
+        let all = ["raft", "data"].map(|name| fs::read_dir(from.join("member").join(name)).into_iter().flatten());
+        let mut all: Vec<_> = all.into_iter().flatten().map(|file| file.unwrap()).collect();
+        all.retain(|file| !file.file_name().to_str().unwrap().starts_with("LOG"));
+        let mut all: Vec<_> =
+            all.iter().map(|file| (file.path(), file.metadata().map_or(0, |file| file.len()))).collect();
+        all.sort();
+        all
+    };
+    for _ in 0..200 {
+        let (before, copy) = (listing(), folder());
+        if copy_folder(&from.join("member"), &copy.path().join("member")).is_ok() && listing() == before {
+            return copy;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{} does not come to rest", from.display());
 }
 
 /// Not by a process of its own: between its fork and exec it would hold the locks of the tests beside this one.
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for file in fs::read_dir(from)? {
+        let file = file?;
         let to = to.join(file.file_name());
-        if file.file_type().unwrap().is_dir() {
-            copy_folder(&file.path(), &to);
+        if file.file_type()?.is_dir() {
+            copy_folder(&file.path(), &to)?;
         } else {
-            fs::copy(file.path(), to).unwrap();
+            fs::copy(file.path(), to)?;
         }
     }
+    Ok(())
 }
 
 /// A member in the middle of its life, and the same one a while before.
@@ -127,6 +149,7 @@ fn member() -> Member {
     while files(path, "raft", ".sst").len() < 2 && begun.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert!(!files(path, "data", ".blob").is_empty(), "some values are in files of their own");
     Member { now: copied(path), earlier, mark_before_last }
 }
 
@@ -166,7 +189,7 @@ fn check(opened: &Opened, what: &str) -> Outcome {
     assert_eq!(rows.len() as u64, applied.index, "{what}: rows and applied index");
     for (row, index) in rows.iter().zip(1..) {
         assert_eq!(row.key, Bytes::from(format!("key{index:03}")), "{what}");
-        assert_eq!(row.value.len(), 150 + (index * 7) % 100, "{what}");
+        assert_eq!(row.value, vec![index as u8; value_len(index)], "{what}");
     }
     let hard = opened.log.initial_state().unwrap().hard_state;
     assert!(hard.commit_index <= last.index, "{what}: {hard:?}");
@@ -199,7 +222,8 @@ fn start(path: &Path, what: &str) -> Outcome {
         }
     };
     let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
-    if let Err(error) = opened.kv.reader().range(&all) {
+    let read = opened.kv.reader().range(&all);
+    if let Err(error) = read {
         // A block of the rows that opening does not look at. The process ends, and the next start knows.
         assert!(path.join("member/suspect-data").exists(), "{what}: {error:?}");
         drop(opened);
@@ -297,7 +321,7 @@ fn rot_anywhere_in_a_database() {
     let member = member();
     let mut outcomes: BTreeMap<(String, Outcome), u32> = BTreeMap::new();
     for folder in ["raft", "data"] {
-        for part in [".log", ".sst", "MANIFEST", "CURRENT"] {
+        for part in [".log", ".sst", ".blob", "MANIFEST", "CURRENT"] {
             if (folder, part) == ("data", ".log") {
                 continue;
             }
@@ -337,7 +361,7 @@ fn rot_anywhere_in_a_database() {
 fn a_missing_file() {
     let member = member();
     for folder in ["raft", "data"] {
-        for part in [".log", ".sst", "MANIFEST", "CURRENT"] {
+        for part in [".log", ".sst", ".blob", "MANIFEST", "CURRENT"] {
             for file in files(member.now.path(), folder, part) {
                 let copy = copied(member.now.path());
                 let name = file.strip_prefix(member.now.path()).unwrap();
@@ -363,7 +387,7 @@ fn swapped_files() {
     let member = member();
     let mut all = files(member.now.path(), "raft", "");
     all.extend(files(member.now.path(), "data", ""));
-    all.retain(|file| [".sst", ".log", "MANIFEST"].iter().any(|part| file.to_str().unwrap().contains(part)));
+    all.retain(|file| [".sst", ".blob", ".log", "MANIFEST"].iter().any(|part| file.to_str().unwrap().contains(part)));
     for (at, one) in all.iter().enumerate() {
         for other in &all[at + 1..] {
             let same_kind = one.extension() == other.extension();
@@ -398,7 +422,7 @@ fn files_from_an_earlier_copy() {
         let whole = copy.path().join("member").join(folder);
         fs::remove_dir_all(&whole).unwrap();
         let from = member.earlier.path().join("member").join(folder);
-        copy_folder(&from, &whole);
+        copy_folder(&from, &whole).unwrap();
         let outcome = start(copy.path(), &format!("an earlier {folder}"));
         // Rows that the log still reaches are just applied again.
         assert_eq!(outcome, if folder == "raft" { Outcome::Recovering } else { Outcome::Whole });
@@ -416,8 +440,9 @@ fn what_was_damaged_is_kept_and_what_is_intact_is_used() {
     let copy = copied(member.now.path());
     let file = wal(copy.path());
     let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    flip(&mut bytes, middle);
+    // Of the record before the last one.
+    let at = bytes.windows(6).position(|part| part == b"key119").unwrap();
+    flip(&mut bytes, at);
     fs::write(&file, &bytes).unwrap();
     let opened = open(copy.path()).unwrap();
     let why = opened.why.clone().unwrap();

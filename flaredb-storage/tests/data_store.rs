@@ -14,6 +14,7 @@ use bytes::Bytes;
 use common::{child, child_path, identity};
 use flaredb_kv::{Batch, Change, Cursor as _, OrderedStore, StoreError, StoreReader as _};
 use flaredb_storage::{DataDir, DataOptions, DataReader, DataStore, OpenError};
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
@@ -202,6 +203,63 @@ fn reclaiming_gives_back_what_deleted_rows_took() {
     assert!((1_900_000..3_000_000).contains(&sizes.total), "{sizes:?}");
     assert_eq!(store.reader().get(b"b").unwrap().unwrap(), noise);
     assert_eq!(store.reader().get(b"a").unwrap(), None);
+}
+
+/// Bytes of the store's files with this ending.
+fn file_bytes(path: &Path, ending: &str) -> u64 {
+    let files = fs::read_dir(path.join("member/data")).unwrap().map(|file| file.unwrap());
+    let files = files.filter(|file| file.path().extension().is_some_and(|found| found == ending));
+    files.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+/// A merge does not rewrite them, sizes count them, and what was deleted of them is given back.
+#[test]
+fn large_values_are_in_files_of_their_own() {
+    let dir = tempdir().unwrap();
+    let mut store = open(dir.path());
+    let noise: Vec<u8> = (0..20_000_u32).flat_map(|at| at.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    let (value, small) = (|at: usize| noise[at..at + 4096].to_vec(), |at: usize| noise[at..at + 500].to_vec());
+    let (large_key, small_key) = (|at: usize| format!("large{at:04}"), |at: usize| format!("small{at:04}"));
+    for round in 0..4 {
+        for at in (round..400).step_by(4) {
+            let changes = vec![put(large_key(at), value(at)), put(small_key(at), small(at))];
+            store.write(&Batch { changes }).unwrap();
+        }
+        store.flusher().flush().unwrap();
+    }
+    let large = 400 * 4096;
+    let (tables, values) = (file_bytes(dir.path(), "sst"), file_bytes(dir.path(), "blob"));
+    assert!((large..large * 11 / 10).contains(&values), "{values} bytes of large values");
+    assert!((200_000..400_000).contains(&tables), "{tables} bytes of everything else");
+    let sizes = store.sizes().unwrap();
+    assert!((values + tables / 2..values + tables * 2).contains(&sizes.total), "{sizes:?}");
+
+    // Every file loses three of four values.
+    for at in (0..400).filter(|at| at / 4 % 4 > 0) {
+        store.write(&Batch { changes: vec![Change::Delete(large_key(at).into())] }).unwrap();
+    }
+    store.flusher().flush().unwrap();
+    store.flusher().reclaim();
+    let kept = store.sizes().unwrap();
+    assert!((large / 4..large / 4 + 500_000).contains(&kept.total), "{kept:?}");
+    assert!(kept.in_use <= kept.total, "{kept:?}");
+    drop(store);
+    let store = open(dir.path());
+    let reader = store.reader();
+    for at in 0..400 {
+        let expected = (at / 4 % 4 == 0).then(|| Bytes::from(value(at)));
+        assert_eq!(reader.get(large_key(at).as_bytes()).unwrap(), expected);
+        assert_eq!(reader.get(small_key(at).as_bytes()).unwrap().unwrap(), small(at));
+    }
+    let mut cursor = reader.cursor(b"large", b"largf").unwrap();
+    cursor.seek(b"large").unwrap();
+    for at in (0..400).filter(|at| at / 4 % 4 == 0) {
+        assert_eq!(cursor.entry().unwrap(), (large_key(at).as_bytes(), &*value(at)));
+        cursor.next().unwrap();
+    }
+    assert_eq!(cursor.entry(), None);
+    // What the last rewriting left over goes when nothing needs it.
+    assert!(file_bytes(dir.path(), "blob") < large / 4 + 100_000);
 }
 
 #[test]
