@@ -157,11 +157,14 @@ impl Rebuild<'_> {
     /// The intact prefix, byte for byte: it was verified a moment ago.
     fn copy(&self, old: &DB, new: &DB, region: u64, path: &Path) -> Result<(), OpenError> {
         let broken = |error: rocksdb::Error| OpenError::rocksdb(path, &error);
-        let mut rows = old.raw_iterator_cf_opt(log_cf(old), region_bounds(region));
-        let first = self.examined.truncated.id.index.saturating_add(1);
-        rows.seek(log_key(region, first));
+        let (first, last) = (self.examined.truncated.id.index.saturating_add(1), self.examined.last.index);
+        if first > last {
+            return Ok(());
+        }
         let mut batch = WriteBatch::default();
-        for index in first..=self.examined.last.index {
+        let mut rows = old.raw_iterator_cf_opt(log_cf(old), region_bounds(region));
+        rows.seek(log_key(region, first));
+        for index in first..=last {
             // Not a step further than the last one: behind it may be the block that is damaged.
             if index > first {
                 rows.next();
