@@ -332,6 +332,21 @@ fn a_scan_seeks_past_many_versions_and_steps_over_few() {
     taken();
     assert_eq!(db.range(range("0", "\0")).unwrap().count, 100);
     assert_eq!(taken(), (1, 1, 100), "a key with one version is one step");
+
+    // A step reads the value of the row it comes to.
+    let (mut db, taken) = counting();
+    let long = "v".repeat(3000);
+    for key in 0..100 {
+        for _ in 0..if key < 10 { 5 } else { 1 } {
+            db.put(&format!("{key:02}"), &long);
+        }
+    }
+    taken();
+    assert_eq!(db.range(range("0", "\0")).unwrap().count, 100);
+    assert_eq!(taken(), (1, 11, 100), "one step, and a seek past older versions of long values");
+    assert_eq!(db.range(range_at("0", "\0", 48)).unwrap().count, 10);
+    let (cursors, seeks, steps) = taken();
+    assert!(cursors == 1 && seeks <= 21 && steps <= 111, "{seeks} seeks, {steps} steps");
 }
 
 #[test]

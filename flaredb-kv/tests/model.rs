@@ -285,7 +285,8 @@ fn any_end(random: &mut Random) -> Bytes {
 }
 
 fn any_value(random: &mut Random) -> Bytes {
-    bytes(random.pick(&["", "1", "2", "a somewhat longer value"]))
+    // The last one so long that scans do not step over it.
+    bytes(random.pick(&["", "1", "2", "a somewhat longer value", &"long".repeat(600)]))
 }
 
 fn any_put(random: &mut Random) -> PutRequest {
