@@ -157,16 +157,14 @@ impl Rebuild<'_> {
     /// The intact prefix, byte for byte: it was verified a moment ago.
     fn copy(&self, old: &DB, new: &DB, region: u64, path: &Path) -> Result<(), OpenError> {
         let broken = |error: rocksdb::Error| OpenError::rocksdb(path, &error);
-        let (first, last) = (self.examined.truncated.id.index.saturating_add(1), self.examined.last.index);
-        if first > last {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::default();
+        let first = self.examined.truncated.id.index.saturating_add(1);
         let mut rows = old.raw_iterator_cf_opt(log_cf(old), region_bounds(region));
-        rows.seek(log_key(region, first));
-        for index in first..=last {
-            // Not a step further than the last one: behind it may be the block that is damaged.
-            if index > first {
+        let mut batch = WriteBatch::default();
+        // Not a step further than the last one: behind it may be the block that is damaged.
+        for index in first..=self.examined.last.index {
+            if index == first {
+                rows.seek(log_key(region, first));
+            } else {
                 rows.next();
             }
             let Some((key, value)) = rows.item() else { break };
@@ -212,12 +210,16 @@ fn put_rows(
 
 /// True if RocksDB says that files are missing or not what they were; false if it could not look (space, permission, I/O).
 pub(crate) fn is_damage(error: &rocksdb::Error) -> bool {
-    use rocksdb::ErrorKind::{Corruption, IOError, InvalidArgument, NotFound};
+    use rocksdb::ErrorKind::{Corruption, InvalidArgument, NotFound};
     match error.kind() {
         Corruption | InvalidArgument | NotFound => true,
-        IOError => error.as_ref().contains("No such file"),
-        _ => false,
+        _ => is_missing_file(error),
     }
+}
+
+/// RocksDB has no kind of its own for it.
+pub(crate) fn is_missing_file(error: &rocksdb::Error) -> bool {
+    error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("No such file")
 }
 
 fn put<R: StateRow>(db: &DB, batch: &mut WriteBatch, region: u64, row: &R) {

@@ -4,6 +4,7 @@
 use crate::OpenError;
 use crate::data_dir::write_file;
 use crate::layout::{SUSPECT_DATA_FILE, SUSPECT_RAFT_FILE};
+use crate::repair::is_missing_file;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,7 @@ impl Suspect {
     pub(crate) fn note(&self, error: &rocksdb::Error) {
         let Some(member) = self.member.as_ref().filter(|_| !self.is_noted()) else { return };
         // A missing table fails the open; that a file of large values is missing shows only when it is read.
-        let is_missing = error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("No such file");
-        if error.kind() != rocksdb::ErrorKind::Corruption && !is_missing {
+        if error.kind() != rocksdb::ErrorKind::Corruption && !is_missing_file(error) {
             return;
         }
         tracing::error!(%error, "a file of this member's data is damaged; the next start repairs it");

@@ -79,13 +79,9 @@ fn folder() -> TempDir {
 /// What a kill leaves: the files as they are while the process has them open, at a moment when no merge changes them.
 fn copied(from: &Path) -> TempDir {
     let listing = || {
-        let all = ["raft", "data"].map(|name| fs::read_dir(from.join("member").join(name)).into_iter().flatten());
-        let mut all: Vec<_> = all.into_iter().flatten().map(|file| file.unwrap()).collect();
-        all.retain(|file| !file.file_name().to_str().unwrap().starts_with("LOG"));
-        let mut all: Vec<_> =
-            all.iter().map(|file| (file.path(), file.metadata().map_or(0, |file| file.len()))).collect();
-        all.sort();
-        all
+        let mut all: Vec<_> = ["raft", "data"].iter().flat_map(|folder| files(from, folder, "")).collect();
+        all.retain(|file| !file.file_name().unwrap().to_str().unwrap().starts_with("LOG"));
+        all.into_iter().map(|file| (fs::metadata(&file).map_or(0, |file| file.len()), file)).collect::<Vec<_>>()
     };
     for _ in 0..200 {
         let (before, copy) = (listing(), folder());
